@@ -1,0 +1,201 @@
+"""Moves state and position together: cut, confirm, write, then the group's commit."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+import msgspec
+
+from streamer.batch import Outgoing
+from streamer.engine import Answer, Taken
+from streamer.errors import StreamerError
+from streamer.journal import JournalEntry, position_name
+from streamer.parts import Parts
+from streamer.state.store import META, MODELS, Position, WriteSet, positions_of
+
+JOURNAL = META + b"journal"
+"""Row of the last journal entry, sent again at a start: a crash may have kept it from the topic."""
+
+GroupCommit = Callable[[Mapping[Position, int]], Awaitable[bool]]
+
+
+class Committer:
+    """Sends answers, and stores what led to them once every delivery is confirmed.
+
+    Commits run beside the stream, one at a time; only one that takes snapshots in holds the stream up, so
+    that no output depends on a model that is not stored. `on_failure` is told what ends the worker. `clock`
+    is in seconds.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        on_failure: Callable[[BaseException], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = parts.engine
+        self._store = parts.store
+        self._publisher = parts.publisher
+        self._metrics = parts.metrics
+        self._settings = parts.settings.commit
+        self._topics = parts.settings.topics.resolved
+        self._on_failure = on_failure
+        self._clock = clock
+        self._deliveries: list[Awaitable[None]] = []
+        self._running: asyncio.Task[None] | None = None
+        self._broken: BaseException | None = None
+        self._last = self._last_sync = self._last_group = clock()
+        self._stale_group = False
+        self.gate = asyncio.Lock()
+        self.group_commit: GroupCommit | None = None
+        self.committed = asyncio.Condition()
+
+    async def answer(self, answer: Answer) -> None:
+        """Hand the answers of one batch to the log and commit if it is time."""
+        for outgoing in (answer.decisions, answer.rejected, answer.features):
+            if outgoing is not None:
+                await self.send(outgoing)
+        self.start_if_due()
+
+    async def send(self, outgoing: Outgoing) -> None:
+        """Send records that the next commit has to wait for."""
+        if len(outgoing):
+            with self._breaking():
+                self._deliveries.append(await self._publisher.send(outgoing))
+
+    def start_if_due(self) -> None:
+        """Begin a commit beside the stream when enough has changed or enough time has passed."""
+        if self._broken is not None or (self._running is not None and not self._running.done()):
+            return
+        waited = (self._clock() - self._last) * 1000.0
+        if waited >= self._settings.interval_ms or self._engine.waiting_rows >= self._settings.max_dirty_rows:
+            self._start()
+
+    async def commit(self) -> None:
+        """Commit up to here, group offsets included; for a rebalance."""
+        await self._settle()
+        await self._write(self._engine.cut(), self._take_deliveries())
+        await self._commit_group(force=True)
+
+    async def finish(self) -> None:
+        """Commit up to here with the rows of all keys, so that the next start has nothing to redo."""
+        await self._settle()
+        await self._write(self._engine.cut(everything=True), self._take_deliveries())
+        await self.commit()
+
+    async def take_in(self, taken: Taken) -> None:
+        """Commit outcomes and snapshots at the present position; the stream waits until they are stored."""
+        async with self.gate:
+            await self._settle()
+            writes = self._engine.cut(taken)
+            entry = JournalEntry(
+                writes.progress.commits,
+                _of_topic(writes, self._topics.payments),
+                _of_topic(writes, self._topics.outcomes),
+                writes.progress.models,
+            )
+            writes.rows.append((JOURNAL, entry.encode()))
+            await self._write(writes, self._take_deliveries())
+            await self._publish_models(taken.snapshots)
+            await self._publish(entry)
+
+    async def resume(self) -> None:
+        """Send the last snapshots and journal entry again: a crash may have kept them from the log."""
+        raw = self._store.get_many([JOURNAL])[0]
+        if raw is not None:
+            names = {key.removeprefix(MODELS): value for key, value in self._store.scan(MODELS)}
+            await self._publish_models({name.decode(): value for name, value in names.items()})
+            await self._publish(msgspec.json.decode(raw, type=JournalEntry))
+
+    async def stop(self) -> None:
+        """Let a commit under way end."""
+        if self._running is not None:
+            await asyncio.gather(self._running, return_exceptions=True)
+
+    async def _publish_models(self, snapshots: Mapping[str, bytes]) -> None:
+        outgoing = Outgoing(self._topics.models)
+        for name, snapshot in snapshots.items():
+            outgoing.append(name.encode(), snapshot)
+        if len(outgoing):
+            await (await self._publisher.send(outgoing))
+
+    async def _publish(self, entry: JournalEntry) -> None:
+        outgoing = Outgoing(self._topics.journal)
+        outgoing.append(entry.key, entry.encode())
+        await (await self._publisher.send(outgoing))
+
+    def _start(self) -> None:
+        writes, deliveries = self._engine.cut(), self._take_deliveries()
+        self._running = asyncio.get_running_loop().create_task(self._background(writes, deliveries))
+
+    async def _background(self, writes: WriteSet, deliveries: list[Awaitable[None]]) -> None:
+        try:
+            await self._write(writes, deliveries)
+            await self._commit_group(force=False)
+        except Exception as error:  # noqa: BLE001 - whatever it is ends the worker, never the stream alone
+            self._on_failure(error)
+
+    async def _settle(self) -> None:
+        if self._running is not None:
+            await self._running
+        if self._broken is not None:
+            raise self._broken
+
+    @contextmanager
+    def _breaking(self) -> Iterator[None]:
+        """What fails here leaves a gap in what was delivered or stored: nothing may be committed after it."""
+        try:
+            yield
+        except BaseException as error:
+            self._broken = error
+            raise
+
+    def _take_deliveries(self) -> list[Awaitable[None]]:
+        deliveries, self._deliveries = self._deliveries, []
+        self._last = self._clock()
+        return deliveries
+
+    async def _write(self, writes: WriteSet, deliveries: list[Awaitable[None]]) -> None:
+        with self._breaking():
+            await self._confirm(deliveries)
+            began = self._clock()
+            self._store.commit(writes)
+            self._engine.written()
+        self._stale_group = True
+        self._metrics.commit(len(writes.rows), self._clock() - began)
+        if (began - self._last_sync) * 1000.0 >= self._settings.fsync_interval_ms:
+            self._last_sync = began
+            await asyncio.to_thread(self._store.sync)
+        async with self.committed:
+            self.committed.notify_all()
+
+    async def _confirm(self, deliveries: list[Awaitable[None]]) -> None:
+        """Wait until all are delivered; raises `StreamerError` where one is not.
+
+        All are waited for, so that a failure leaves none behind that nobody asks about.
+        """
+        for result in await asyncio.gather(*deliveries, return_exceptions=True):
+            if isinstance(result, StreamerError):
+                raise result
+            if isinstance(result, BaseException):
+                raise StreamerError(
+                    f"an answer could not be delivered: {result}; nothing after it was committed,"
+                    " so starting again repeats it"
+                ) from result
+
+    async def _commit_group(self, *, force: bool) -> None:
+        waited = (self._clock() - self._last_group) * 1000.0
+        positions = positions_of(self._store.progress)
+        if self.group_commit is None or not self._stale_group or not positions:
+            return
+        if force or waited >= self._settings.group_commit_interval_ms:
+            self._last_group = self._clock()
+            if await self.group_commit(positions):
+                self._stale_group = False
+
+
+def _of_topic(writes: WriteSet, topic: str) -> Mapping[str, int]:
+    """The positions of one topic as the journal names them."""
+    positions = writes.progress.positions.get(topic, {})
+    return {position_name(topic, partition): offset for partition, offset in positions.items()}

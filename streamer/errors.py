@@ -1,0 +1,17 @@
+"""The exceptions of the package: what went wrong, where, and the remedy."""
+
+
+class StreamerError(Exception):
+    """Something failed while running; the command ends with exit status 1."""
+
+
+class ConfigError(StreamerError):
+    """Wrong usage, settings, topology or surroundings; exit status 2, one line, with the remedy."""
+
+
+class TopologyError(ConfigError):
+    """A topology file that cannot be run as it is written."""
+
+
+class StateError(ConfigError):
+    """A state directory that cannot be used: held by another process, foreign, or damaged."""

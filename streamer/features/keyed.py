@@ -1,0 +1,309 @@
+"""The keys of one entity: their events in memory, within a budget, and their way to the store and back."""
+
+from typing import Final
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from streamer.batch import Float64, Int64
+from streamer.errors import StreamerError
+from streamer.features.blocks import (
+    EVENTS,
+    FOREIGN,
+    HEAD,
+    HEADER,
+    count_changed,
+    count_older,
+    key_of,
+    pack,
+    unpack,
+)
+from streamer.features.columns import Prepared, bits_of
+from streamer.features.keys import (
+    FIRST_BUCKETS,
+    FREE_SLOTS,
+    GRANULE,
+    LONGEST,
+    RECORD,
+    TOP_GRANULE,
+    TOP_SLOT,
+    USED_GRANULES,
+    aligned,
+    forget,
+    look_up,
+    new_index,
+)
+from streamer.features.layout import (
+    AS_OF,
+    BATCH,
+    BLOCK_CHUNKS,
+    BUMP,
+    CHUNK_ROWS,
+    CHUNKS,
+    CUT,
+    DIRTY,
+    DIRTY_FROM,
+    DIRTY_WORDS,
+    EPOCH,
+    LOADING,
+    META,
+    PINNED,
+    RECENT,
+    Int32,
+    State,
+)  # fmt: skip
+from streamer.features.loading import COUNT_AT, BlockStore, Stored, find_blocks, pack_bytes, unusable
+from streamer.features.plan import Compiled
+from streamer.features.rows import close_keys, open_keys, pick_keys
+from streamer.features.windows import step
+
+SLACK = 64 << 20
+"""Bytes of addresses beyond twice the budget; they cost nothing until they are used."""
+
+
+INDEX_BYTES = 8 * RECORD + 8
+"""What the index takes for a key."""
+
+PACKED: Final = 4_096
+"""Keys that are packed at once."""
+
+_NOTHING: Final = np.empty(0)
+
+
+class EntityTable:
+    """All keys of one entity. `budget` (bytes) sizes the memory that may be used at most, twice that.
+
+    `batch` is the number of the next batch of payments.
+    """
+
+    def __init__(
+        self, compiled: Compiled, budget: int, blocks: BlockStore, batch: int, *, spilled: bool
+    ) -> None:
+        self.name = compiled.entity.name
+        self.width = len(compiled.entity.features)
+        self._compiled = compiled
+        self._blocks = blocks
+        self._work = compiled.work()
+        shape = compiled.plan.shape
+        self._key_bytes = 8 * shape.header + INDEX_BYTES
+        room = 2 * budget + SLACK
+        self._slots = room // (self._key_bytes + 8 * shape.chunk)
+        self._chunks = min(room // (8 * shape.chunk), (2**31 - 1) // shape.chunk)
+        rows = aligned(self._chunks * shape.chunk)
+        headers = aligned(self._slots * shape.header)
+        distincts = len(compiled.plan.distincts)
+        meta = np.zeros(META, np.int64)
+        meta[BUMP], meta[EPOCH], meta[BATCH] = shape.chunk, 1, batch - 1
+        self._state = State(
+            rows=rows,
+            links=rows.view(np.uint32),
+            headers=headers,
+            numbers=headers.view(np.uint32),
+            meta=meta,
+            maps=np.tile(np.array([FIRST_BUCKETS, FIRST_BUCKETS, 0]), max(distincts, 1)),
+            buckets=np.zeros((max(distincts, 1), self._chunks * 4 + FIRST_BUCKETS), np.uint32),
+            dirty=np.zeros(self._slots, np.uint32),
+            since=np.zeros(self._slots, np.int64),
+        )
+        self._index = new_index(self._slots, room)
+        self._long = room // GRANULE
+        self._saved = 0
+        self._cut_since: int | None = None
+        self._packed = np.empty(0, np.uint8)
+        self._scratch = np.empty(EVENTS, np.int64)
+        self._spilled = spilled
+
+    @property
+    def dirty(self) -> int:
+        """Keys changed since they were cut."""
+        return int(self._state.meta[DIRTY])
+
+    @property
+    def dirty_bytes(self) -> int:
+        """Bytes that these keys take."""
+        return int(self._state.meta[DIRTY_WORDS]) * 8 + self.dirty * INDEX_BYTES
+
+    @property
+    def since(self) -> int | None:
+        """Number of the batch that changed the first of these keys."""
+        meta = self._state.meta
+        return int(self._state.since[meta[DIRTY_FROM]]) if meta[DIRTY] else None
+
+    @property
+    def unwritten_since(self) -> int | None:
+        """The same of keys not known to be in the store."""
+        return self.since if self._cut_since is None else self._cut_since
+
+    @property
+    def keys(self) -> int:
+        """Keys in memory."""
+        return int(self._index.meta[TOP_SLOT] - self._index.meta[FREE_SLOTS])
+
+    @property
+    def memory(self) -> int:
+        """Bytes the keys in memory take."""
+        chunks = int(self._state.meta[CHUNKS]) * 8 * self._compiled.plan.shape.chunk
+        return self.keys * self._key_bytes + chunks + int(self._index.meta[USED_GRANULES]) * GRANULE
+
+    def update(self, prepared: Prepared, number: int, out: Float64, column: int) -> None:
+        """Answer a batch into `out[:, column:column + width]`, and count it."""
+        slots = self._slots_of(prepared)
+        stride = out.strides[0] // out.itemsize
+        flat = as_strided(out[:, column:], (max((len(out) - 1) * stride + self.width, 0),), out.strides[1:])
+        self._step(prepared, number, slots, flat, stride)
+
+    def replay(self, prepared: Prepared, number: int) -> None:
+        """Count a batch where it is not yet counted."""
+        slots = self._slots_of(prepared)
+        as_of = self._state.headers[slots.astype(np.int64) * self._compiled.plan.shape.header + AS_OF]
+        slots[as_of > number] = -1
+        self._step(prepared, number, slots, _NOTHING, 0)
+
+    def _slots_of(self, prepared: Prepared) -> Int32:
+        """Where the keys of a batch are, once all of them are in memory; -1 where there is none."""
+        n = len(prepared.batch)
+        slots, fresh = np.empty(n, np.int32), np.empty(n, np.int32)
+        self._reserve(n, n, slots[:0])
+        text, hashes = prepared.keys(self._compiled.entity.keys)
+        found = look_up(self._index, text.data, text.ends, hashes, slots, fresh)
+        if found:
+            self._open(fresh[:found], slots)
+        return slots
+
+    def _step(self, prepared: Prepared, number: int, slots: Int32, out: Float64, stride: int) -> None:
+        """Count a batch, and answer it if there is room for answers."""
+        batch, compiled, state = prepared.batch, self._compiled, self._state
+        n = len(batch)
+        state.meta[BATCH] = number
+        values = np.empty((len(compiled.columns), n), np.int64)
+        kept = {}
+        for place, one in enumerate(compiled.columns):
+            values[place] = prepared.kept(one)
+            kept[one] = values[place]
+        bits = bits_of(compiled.masks, kept, n)
+        step(
+            state, compiled.plan, self._work, slots, batch.event_time, batch.live, bits, values, out, stride
+        )  # fmt: skip
+
+    def older(self, batch: int) -> int:
+        """How many changed keys wait since a batch of a lower number."""
+        return int(count_older(self._state.since, self._state.meta, batch))
+
+    def cut(self, keys: int) -> list[tuple[bytes, bytes | None]]:
+        """The changed rows of so many keys, those that changed first."""
+        if keys and self._cut_since is None:
+            self._cut_since = self.since
+        rows: list[tuple[bytes, bytes | None]] = []
+        for begin in range(0, keys, PACKED):
+            data, places = self._pack(min(PACKED, keys - begin))
+            rows += [
+                (data[start:middle], data[middle:end] if end >= 0 else None)
+                for start, middle, end in places.tolist()
+            ]
+        return rows
+
+    def _pack(self, keys: int) -> tuple[bytes, Int64]:
+        """The next rows one after the other, and where each one's key begins, its value begins and ends."""
+        compiled = self._compiled
+        columns = len(compiled.columns)
+        count, key_bytes = count_changed(self._state, compiled.plan, self._index, keys)
+        places = np.empty((count, 3), np.int64)
+        block = HEADER + 9 + 8 * EVENTS + columns * (5 + 8 * EVENTS)
+        size = count * block + key_bytes + 8
+        if len(self._packed) < size:
+            self._packed = np.empty(size, np.uint8)
+        used = pack(
+            self._state, compiled.plan, self._index, keys, compiled.identity, compiled.column_identities,
+            compiled.column_kinds, self._packed, places, self._scratch,
+        )  # fmt: skip
+        return self._packed[:used].tobytes(), places
+
+    def written(self) -> None:
+        """The last cut is in the store."""
+        self._saved = int(self._state.meta[EPOCH]) - 1
+        self._cut_since = None
+
+    def evict(self, excess: int) -> None:
+        """Let keys leave memory that have not been used for long, until so many bytes are free."""
+        chosen = np.empty(self.keys, np.int32)
+        found = pick_keys(
+            self._state, self._compiled.plan, int(self._index.meta[TOP_SLOT]), self._saved, INDEX_BYTES,
+            excess, chosen,
+        )  # fmt: skip
+        if found:
+            self._spilled = True
+            forget(self._index, chosen[:found])
+            close_keys(self._state, self._compiled.plan, chosen[:found])
+
+    def _reserve(self, keys: int, chunks: int, pinned: Int32) -> None:
+        """Make sure that so many new keys and chunks find room, without letting go of the pinned keys."""
+        meta, index = self._state.meta, self._index
+        for last in (False, True):
+            free_slots = self._slots - self.keys
+            free_chunks = self._chunks - 1 - int(meta[CHUNKS])
+            free_long = self._long - int(index.meta[TOP_GRANULE])
+            if free_slots >= keys and free_chunks >= chunks and free_long >= keys * LONGEST // GRANULE:
+                return
+            if not last:
+                at = 2 * pinned[pinned >= 0].astype(np.int64) * self._compiled.plan.shape.header + RECENT
+                self._state.numbers[at] = PINNED
+                self.evict((keys + chunks) * (self._key_bytes + 8 * self._compiled.plan.shape.chunk))
+        raise StreamerError(
+            f"entity {self.name!r}: {self.keys} keys take {self.memory} bytes, twice the memory budget, and"
+            " are not in the store yet; raise the memory budget or commit more often"
+        )
+
+    def _open(self, slots: Int32, batch: Int32) -> None:
+        """Begin keys that came into memory, with the events that the store has of them."""
+        state, compiled = self._state, self._compiled
+        begin = np.zeros(len(slots), np.int64)
+        stored = self._find(slots) if self._spilled else []
+        for found in stored:
+            begin[found.place] = found.begin
+        open_keys(state, compiled.plan, slots, begin, begin // BLOCK_CHUNKS)
+        if not stored:
+            return
+        counts = np.array([sum(value[COUNT_AT] for value in found.values) for found in stored])
+        self._reserve(0, int((counts // CHUNK_ROWS + 2).sum()) + len(batch), batch)
+        total = int(counts.sum())
+        times, values = np.empty(total, np.int64), np.empty((len(compiled.columns), total), np.int64)
+        row_keys = [key for found in stored for key in found.keys]
+        packed = [value for found in stored for value in found.values]
+        place, why = unpack(
+            *pack_bytes(row_keys),
+            *pack_bytes(packed),
+            compiled.column_identities,
+            compiled.column_kinds,
+            times,
+            values,
+        )
+        if place >= 0:
+            raise unusable(self.name, row_keys[place], "another version" if why == FOREIGN else "damage")
+        mine = np.array([slots[found.place] for found in stored], np.int32)
+        headers = mine.astype(np.int64) * compiled.plan.shape.header
+        state.headers[headers + AS_OF] = [found.as_of for found in stored]
+        state.numbers[2 * headers + CUT] = LOADING
+        bits = bits_of(compiled.masks, dict(zip(compiled.columns, values, strict=True)), total)
+        live = np.ones(total, np.bool_)
+        step(
+            state,
+            compiled.plan,
+            self._work,
+            np.repeat(mine, counts),
+            times,
+            live,
+            bits,
+            values,
+            _NOTHING,
+            0,
+        )
+        state.numbers[2 * headers + CUT] = 0
+
+    def _find(self, slots: Int32) -> list[Stored]:
+        """The blocks of those keys of which the store has any."""
+        out = np.empty(LONGEST + 16, np.uint8)
+        prefixes = []
+        for slot in slots.tolist():
+            length = key_of(self._index, slot, self._compiled.identity, HEAD, out)
+            prefixes.append(out[: length - 4].tobytes())
+        return find_blocks(self._blocks, prefixes, self.name)

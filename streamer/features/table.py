@@ -1,0 +1,180 @@
+"""The features of a topology: one table of keys per entity, within one memory budget."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+import numpy as np
+
+from streamer.batch import Float64, Text
+from streamer.features.aggregates import count
+from streamer.features.columns import Columns, Prepared
+from streamer.features.declarations import Entity
+from streamer.features.keyed import EntityTable
+from streamer.features.loading import BlockStore
+from streamer.features.plan import compile_entity
+
+__all__ = ["BlockStore", "Columns", "Features", "warm_up"]
+
+
+class Features:
+    """Exact features of payments, and the state they come from.
+
+    `memory_budget` (bytes) bounds the keys in memory; those not used for long come back from `blocks` on
+    their next payment; `spilled` says that it may hold some from before. `allowed_lateness` (ms) is how much
+    older than the newest event one may be; events that are older still must be rejected before.
+
+    Batches are numbered. What they changed need not be written at once, as long as they are kept: after a
+    crash `replay` counts them again from `oldest` on, each only for the keys that lack it. `next_number` is
+    that of the batch to come, after a crash the first to be replayed.
+    """
+
+    def __init__(  # noqa: PLR0913 - all but the first are named where they are given
+        self,
+        entities: Sequence[Entity],
+        *,
+        memory_budget: int,
+        allowed_lateness: int,
+        blocks: BlockStore,
+        spilled: bool = True,
+        next_number: int = 0,
+    ) -> None:
+        self._tables = [
+            EntityTable(
+                compile_entity(entity, allowed_lateness), memory_budget, blocks, next_number, spilled=spilled
+            )
+            for entity in entities
+        ]
+        self._next = next_number
+        self._budget = memory_budget
+        self.names: tuple[str, ...] = tuple(
+            feature.name for entity in entities for feature in entity.features
+        )
+
+    @property
+    def dirty(self) -> int:
+        """Keys changed since they were cut: about as many rows as a cut of all would give."""
+        return sum(table.dirty for table in self._tables)
+
+    @property
+    def dirty_bytes(self) -> int:
+        """Bytes that these keys take; they cannot leave memory."""
+        return sum(table.dirty_bytes for table in self._tables)
+
+    @property
+    def oldest(self) -> int:
+        """Number of the first batch that holds something not known to be in the store."""
+        return min(
+            (one for table in self._tables if (one := table.unwritten_since) is not None), default=self._next
+        )
+
+    @property
+    def oldest_after_cut(self) -> int:
+        """What `oldest` will be when the last cut is written; it may be stored together with its rows."""
+        return min((one for table in self._tables if (one := table.since) is not None), default=self._next)
+
+    @property
+    def keys(self) -> dict[str, int]:
+        """Keys in memory, per entity."""
+        return {table.name: table.keys for table in self._tables}
+
+    @property
+    def memory(self) -> int:
+        """Bytes that the keys in memory take."""
+        return sum(table.memory for table in self._tables)
+
+    def update(self, batch: Columns, out: Float64 | None = None, number: int = 0) -> Float64:
+        """Answer payments in order of arrival and count the live ones; features (n, F), NaN where absent.
+
+        Numbers of batches grow; between two parts of a batch there may be no cut.
+        """
+        if out is None:
+            out = np.empty((len(batch), len(self.names)))
+        self._begin(number)
+        prepared = Prepared(batch)
+        column = 0
+        for table in self._tables:
+            table.update(prepared, number, out, column)
+            column += table.width
+        return out
+
+    def replay(self, batch: Columns, number: int) -> None:
+        """Count a batch again for every key that was stored without it, in order of numbers."""
+        self._begin(number)
+        prepared = Prepared(batch)
+        for table in self._tables:
+            table.replay(prepared, number)
+
+    def _begin(self, number: int) -> None:
+        self._next = max(self._next, number + 1)
+        memory = self.memory
+        if memory > self._budget:
+            for table in self._tables:
+                table.evict((memory - self._budget) * table.memory // memory + 1)
+
+    def cut(self, before: int | None = None, most: int | None = None) -> list[tuple[bytes, bytes | None]]:
+        """Rows of changed keys, copied; `None` deletes a row.
+
+        Of keys that changed first in a batch before `before`, and of at most `most` keys, those that changed
+        first. A key that changes again is in a later cut again.
+        """
+        end = self._next if before is None else min(before, self._next)
+        begin = self.oldest_after_cut
+        if most is None:
+            return [row for table in self._tables for row in table.cut(table.older(end))]
+        numbers = range(begin, end)
+        last = begin + bisect_right(numbers, most, key=lambda number: self._older(number + 1))
+        left = most - self._older(last)
+        rows = []
+        for table in self._tables:
+            surely = table.older(last)
+            more = min(left, table.older(min(last + 1, end)) - surely)
+            left -= more
+            rows += table.cut(surely + more)
+        return rows
+
+    def _older(self, number: int) -> int:
+        return sum(table.older(number) for table in self._tables)
+
+    def written(self) -> None:
+        """The rows of all cuts are in the store: keys unchanged since may leave memory."""
+        for table in self._tables:
+            table.written()
+
+
+class _Memory:
+    """A store in memory."""
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, bytes | None] = {}
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        return [self.rows.get(key) for key in keys]
+
+
+class _One:
+    """A batch of one payment that has every field."""
+
+    event_time = np.zeros(1, np.int64)
+    amount = np.ones(1, np.int64)
+    live = np.ones(1, np.bool_)
+
+    def text(self, name: str) -> Text:
+        return Text.pack([name])
+
+    def number(self, name: str) -> Float64:
+        del name
+        return np.ones(1)
+
+    def __len__(self) -> int:
+        return 1
+
+
+def warm_up() -> None:
+    """Compile every kernel, or take it from the cache on disk, so that the first payment need not wait."""
+    blocks = _Memory()
+    entity = Entity("pair", keys=("card", "merchant"), features=[count("1h")])
+    features = Features([entity], memory_budget=0, allowed_lateness=0, blocks=blocks)
+    for _ in range(3):
+        features.update(_One())
+        blocks.rows.update(features.cut())
+        features.written()

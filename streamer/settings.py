@@ -1,0 +1,401 @@
+"""Every setting with its default, unit and meaning, read from `streamer.toml` and `STREAMER_*` variables."""
+
+import difflib
+import re
+import ssl
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NewType, get_args, get_origin
+
+import msgspec
+
+from streamer import units
+from streamer.errors import ConfigError
+
+Duration = NewType("Duration", int)  # milliseconds, written "10m"
+Size = NewType("Size", int)  # bytes, written "8MiB"
+Port = NewType("Port", int)  # -1 is off, 0 any free one
+Pan = Literal["reject", "hash", "accept"]
+
+_TOPIC = re.compile(r"[A-Za-z0-9._-]{1,249}")
+
+
+class Secret(str):
+    """A string that neither `repr` nor an error message shows."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "'***'" if self else "''"
+
+
+class Note(msgspec.Struct, frozen=True):
+    """What a setting means, its unit and the lowest number allowed."""
+
+    doc: str
+    unit: str = ""
+    low: int = 0
+
+
+def days(count: int) -> Duration:
+    """So many days as a duration."""
+    return Duration(count * 86_400_000)
+
+
+class Topics(msgspec.Struct, frozen=True, kw_only=True):
+    """Names of the topics; `resolved` has the prefix applied."""
+
+    prefix: Annotated[str, Note("put in front of every topic's name, letters, digits, `.`, `_` and `-`")] = ""
+    payments: Annotated[str, Note("payments to decide on")] = "payments"
+    outcomes: Annotated[str, Note("what became of payments")] = "outcomes"
+    decisions: Annotated[str, Note("one answer per payment")] = "decisions"
+    payments_rejected: Annotated[str, Note("payments without a decision, with the reason")] = (
+        "payments.rejected"
+    )
+    outcomes_rejected: Annotated[str, Note("outcomes not used, with the reason")] = "outcomes.rejected"
+    features: Annotated[str, Note("features as used, with `--emit-features`")] = "features"
+    models: Annotated[str, Note("signed model snapshots, compacted")] = "models"
+    journal: Annotated[str, Note("what each commit took in, compacted")] = "journal"
+
+    @property
+    def resolved(self) -> "Topics":
+        """The same with the prefix in front of every name and no prefix left; twice is as once."""
+        names = {name: self.prefix + topic for name, topic in msgspec.structs.asdict(self).items()}
+        return Topics(**names | {"prefix": ""})
+
+
+class Kafka(msgspec.Struct, frozen=True, kw_only=True):
+    """How to talk to a broker."""
+
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], Note("encryption and authentication")
+    ] = "PLAINTEXT"
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], Note("how to authenticate, with a SASL protocol")
+    ] = "PLAIN"
+    sasl_username: Annotated[str, Note("user name, with a SASL protocol")] = ""
+    sasl_password: Annotated[Secret, Note("password, with a SASL protocol; best given as a variable")] = (
+        Secret()
+    )
+    ssl_cafile: Annotated[str, Note("authorities to trust, PEM; empty: the system's")] = ""
+    ssl_certfile: Annotated[str, Note("certificate to show to the broker, PEM")] = ""
+    ssl_keyfile: Annotated[str, Note("key of that certificate, PEM; empty: in the same file")] = ""
+    replication_factor: Annotated[
+        int, Note("copies of topics we create; -1: the broker's default", low=-1)
+    ] = -1
+    compression: Annotated[
+        Literal["none", "gzip", "snappy", "lz4", "zstd"], Note("codec of what we send")
+    ] = "snappy"
+    session_timeout_ms: Annotated[
+        int, Note("silence after which the group takes a worker for dead", "ms", low=1_000)
+    ] = 6_000
+    request_timeout_ms: Annotated[int, Note("longest wait for the broker's answer", "ms", low=1)] = 40_000
+
+    def security(self) -> dict[str, object]:
+        """Security in aiokafka's names: security_protocol, sasl_* and ssl_context as the protocol needs them.
+
+        Raises ConfigError where a file of certificates cannot be used.
+        """
+        options: dict[str, object] = {"security_protocol": self.security_protocol}
+        if self.security_protocol.startswith("SASL"):
+            options["sasl_mechanism"] = self.sasl_mechanism
+            options["sasl_plain_username"] = self.sasl_username
+            options["sasl_plain_password"] = str(self.sasl_password)
+        if self.security_protocol.endswith("SSL"):
+            options["ssl_context"] = self._ssl_context()
+        return options
+
+    def _ssl_context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self.ssl_cafile or None)
+            if self.ssl_certfile:
+                context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile or None)
+        except OSError as error:
+            raise ConfigError(
+                f"Expected readable PEM files, got {error} - at `[kafka] ssl_cafile, ssl_certfile, "
+                "ssl_keyfile`; check with `openssl x509 -noout -in FILE`"
+            ) from error
+        return context
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What is kept, and where."""
+
+    memory_budget: Annotated[Size, Note("memory for the state of hot keys; the rest is on disk", "size")] = (
+        Size(2**30)
+    )
+    decided_retention: Annotated[
+        Duration, Note("how long features as decided are kept for outcomes that may still come", "duration")
+    ] = days(180)
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """How often state and position are made to last."""
+
+    interval_ms: Annotated[int, Note("longest time between two commits", "ms", low=1)] = 50
+    redo_payments: Annotated[
+        int, Note("payments that a start may have to count again, so that keys are written less often", low=0)
+    ] = 100_000
+    max_dirty_rows: Annotated[int, Note("changed rows that bring a commit forward", "rows", low=1)] = 1_000
+    fsync_interval_ms: Annotated[int, Note("time between forced writes to disk", "ms", low=1)] = 1_000
+    group_commit_interval_ms: Annotated[
+        int, Note("time between commits of the consumer group's offsets", "ms", low=1)
+    ] = 1_000
+
+
+class Events(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events are taken in."""
+
+    allowed_lateness: Annotated[Duration, Note("how late a payment may come and still count", "duration")] = (
+        days(7)
+    )
+    dedup_window: Annotated[Duration, Note("how long a payment_id is remembered", "duration")] = days(1)
+    future_tolerance: Annotated[
+        Duration, Note("how far event_time may lie ahead of the reference", "duration")
+    ] = Duration(600_000)
+    future_reference: Annotated[
+        Literal["log_time", "none"],
+        Note("what the future is judged against: the record's timestamp, or nothing"),
+    ] = "log_time"
+    max_record_bytes: Annotated[Size, Note("largest record that is read", "size")] = Size(2**20)
+    pan_key: Annotated[Secret, Note("HMAC key of the PAN policy `hash`, at least 16 bytes")] = Secret()
+
+
+class PanPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to a value that looks like a card number, per field of a payment."""
+
+    card: Annotated[Pan, Note("`reject`, `hash` (keyed HMAC-SHA256) or `accept` (network tokens)")] = "reject"
+    customer: Annotated[Pan, Note("as `card`")] = "accept"
+    merchant: Annotated[Pan, Note("as `card`")] = "accept"
+    device: Annotated[Pan, Note("as `card`")] = "accept"
+    ip: Annotated[Pan, Note("as `card`")] = "accept"
+    email: Annotated[Pan, Note("as `card`")] = "accept"
+    phone: Annotated[Pan, Note("as `card`")] = "accept"
+    terminal: Annotated[Pan, Note("as `card`")] = "accept"
+    order: Annotated[Pan, Note("as `card`")] = "accept"
+
+    def by_field(self) -> dict[str, Pan]:
+        """Field of a payment to its policy."""
+        return msgspec.structs.asdict(self)
+
+
+class Buffers(msgspec.Struct, frozen=True, kw_only=True):
+    """How much is read ahead."""
+
+    partition_bytes: Annotated[Size, Note("bytes fetched and not yet processed, per partition", "size")] = (
+        Size(8 << 20)
+    )
+    batch_max_records: Annotated[int, Note("records processed in one step", "records", low=1)] = 1_000
+    fetch_max_wait_ms: Annotated[int, Note("longest wait of a fetch for more to arrive", "ms", low=1)] = 10
+    fetch_max_bytes: Annotated[Size, Note("bytes of one fetch", "size")] = Size(4 << 20)
+
+
+class Models(msgspec.Struct, frozen=True, kw_only=True):
+    """How models learn and are published."""
+
+    snapshot_interval_ms: Annotated[
+        int, Note("shortest time between two snapshots of a model", "ms", low=1)
+    ] = 10_000
+    snapshot_key: Annotated[Secret, Note("HMAC key that signs snapshots, at least 16 bytes")] = Secret()
+    learn_slice_ms: Annotated[int, Note("longest time that learning holds up scoring", "ms", low=1)] = 5
+
+
+class Web(msgspec.Struct, frozen=True, kw_only=True):
+    """Where /metrics, /healthz and /readyz are served."""
+
+    host: Annotated[str, Note("address to listen on; others than loopback show metrics to the network")] = (
+        "127.0.0.1"
+    )
+    port: Annotated[Port, Note("port; 0: any free one, -1 or `none`: off")] = Port(6066)
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All tables of `streamer.toml`."""
+
+    topics: Topics = Topics()
+    kafka: Kafka = Kafka()
+    state: State = State()
+    commit: Commit = Commit()
+    events: Events = Events()
+    pan_policy: PanPolicy = PanPolicy()
+    buffers: Buffers = Buffers()
+    models: Models = Models()
+    web: Web = Web()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as the loader and the documentation need it; `note` has its meaning and unit."""
+
+    table: str
+    name: str
+    kind: Any
+    note: Note
+    value: object
+
+    @property
+    def env(self) -> str:
+        """Name of its environment variable."""
+        return f"STREAMER_{self.table}_{self.name}".upper()
+
+    @property
+    def default(self) -> str:
+        """Its default, as written in TOML."""
+        match self.value:
+            case int(ms) if self.kind is Duration:
+                return f'"{units.format_duration(ms)}"'
+            case int(nbytes) if self.kind is Size:
+                return f'"{units.format_size(nbytes)}"'
+            case int(number):
+                return str(number)
+            case _:
+                return f'"{self.value}"'
+
+    @property
+    def expected(self) -> str:
+        """What it may be set to, for error messages."""
+        if get_origin(self.kind) is Literal:
+            return "one of " + ", ".join(f'"{choice}"' for choice in get_args(self.kind))
+        if self.kind is int:
+            return f"an integer of at least {self.note.low}"
+        return {
+            Duration: units.DURATION,
+            Size: f"{units.SIZE}, or an integer of bytes",
+            Port: 'an integer from -1 to 65535, or "none"',
+        }.get(self.kind, "a string")
+
+
+def describe() -> tuple[Setting, ...]:
+    """Every setting in the order of `streamer.toml`."""
+    return tuple(
+        Setting(table.name, field.name, kind, note, field.default)
+        for table in msgspec.structs.fields(Settings)
+        for field in msgspec.structs.fields(table.type)
+        for kind, note in [get_args(field.type)]
+    )
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read the file, `streamer.toml` of the working directory if none is named; variables win.
+
+    Raises ConfigError for a missing named file, an unknown name, a wrong value and values that do not agree.
+    """
+    known = describe()
+    chosen: dict[str, dict[str, object]] = {setting.table: {} for setting in known}
+    for one, raw, where in _from_file(path, known):
+        chosen[one.table][one.name] = _value(one, raw, where, strict=True)
+    for one, raw in _from_environ(environ, known):
+        chosen[one.table][one.name] = _value(one, raw, one.env, strict=False)
+    settings = Settings(
+        **{table.name: table.type(**chosen[table.name]) for table in msgspec.structs.fields(Settings)}
+    )
+    _agree(settings)
+    return settings
+
+
+def _from_file(path: Path | None, known: tuple[Setting, ...]) -> Iterator[tuple[Setting, object, str]]:
+    file = path or Path("streamer.toml")
+    if path is None and not file.exists():
+        return
+    tables = sorted({one.table for one in known})
+    for table, content in _toml(file).items():
+        if table not in tables:
+            raise _unknown(table, tables, "a table", str(file))
+        if not isinstance(content, dict):
+            raise ConfigError(f"Expected a table, got {content!r} - at `{file}: {table}`; write `[{table}]`")
+        names = {one.name: one for one in known if one.table == table}
+        for name, raw in content.items():
+            where = f"{file}: [{table}] {name}"
+            if name not in names:
+                raise _unknown(name, list(names), f"a setting of [{table}]", where)
+            yield names[name], raw, where
+
+
+def _toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"Expected a readable file, got {error.strerror} - at `{file}`; check --settings"
+        ) from error
+    except ValueError as error:  # both what is no TOML and what is no UTF-8
+        raise ConfigError(f"Expected TOML in UTF-8, got: {error} - at `{file}`; mend the file") from error
+
+
+def _from_environ(environ: Mapping[str, str], known: tuple[Setting, ...]) -> Iterator[tuple[Setting, str]]:
+    names = {one.env: one for one in known}
+    for variable, raw in environ.items():
+        if variable in names:
+            yield names[variable], raw
+        elif variable.startswith("STREAMER_"):
+            raise _unknown(variable, list(names), "a variable that names a setting", "environment")
+
+
+def _unknown(name: str, known: list[str], what: str, where: str) -> ConfigError:
+    near = difflib.get_close_matches(name, known, n=1)
+    remedy = f"did you mean `{near[0]}`?" if near else f"known: {', '.join(known)}"
+    return ConfigError(f"Expected {what}, got `{name}` - at `{where}`; {remedy}")
+
+
+def _value(one: Setting, raw: object, where: str, *, strict: bool) -> object:
+    try:
+        return _read(one, raw, strict=strict)
+    except (ConfigError, ValueError) as error:
+        got = "something else" if one.kind is Secret else repr(raw)[:80]
+        raise ConfigError(
+            f"Expected {one.expected}, got {got} - at `{where}`; "
+            f"the default is `{one.name} = {one.default}` ({one.note.doc})"
+        ) from error
+
+
+def _read(one: Setting, raw: object, *, strict: bool) -> object:
+    if one.kind is Secret:
+        return Secret(msgspec.convert(raw, str))
+    if one.kind is Duration:
+        return units.parse_duration(msgspec.convert(raw, str))
+    if one.kind is Size and isinstance(raw, str) and not raw.isdecimal():
+        return units.parse_size(raw)
+    if one.kind is Port and raw == "none":
+        return -1
+    if one.kind not in {int, Size, Port}:
+        return msgspec.convert(raw, one.kind)
+    low, high = {int: (one.note.low, 2**53), Size: (1, 2**50), Port: (-1, 65_535)}[one.kind]
+    number = msgspec.convert(raw, int, strict=strict)
+    if not low <= number <= high:
+        raise ValueError(number)
+    return number
+
+
+def _agree(settings: Settings) -> None:
+    topics = msgspec.structs.asdict(settings.topics.resolved)
+    del topics["prefix"]
+    for name, topic in topics.items():
+        if not _TOPIC.fullmatch(topic):
+            raise ConfigError(
+                f"Expected 1 to 249 letters, digits, `.`, `_` or `-`, got {topic!r} - at `[topics] {name}`; "
+                f"mend the name or `prefix`"
+            )
+    if len(set(topics.values())) < len(topics):
+        raise ConfigError(f"Expected topics of different names, got {topics} - at `[topics]`; rename one")
+    kafka = settings.kafka
+    if kafka.security_protocol.startswith("SASL") and not (kafka.sasl_username and kafka.sasl_password):
+        raise ConfigError(
+            f"Expected a user name and a password with {kafka.security_protocol}, got none - at `[kafka]`; "
+            "set `sasl_username` and STREAMER_KAFKA_SASL_PASSWORD"
+        )
+    if "hash" in settings.pan_policy.by_field().values() and not settings.events.pan_key:
+        raise ConfigError(
+            "Expected a key for the policy `hash`, got none - at `[pan_policy]`; set "
+            "STREAMER_EVENTS_PAN_KEY, for instance to the output of `openssl rand -hex 32`"
+        )
+    for where, secret in (
+        ("[events] pan_key", settings.events.pan_key),
+        ("[models] snapshot_key", settings.models.snapshot_key),
+    ):
+        if secret and len(secret.encode()) < 16:
+            raise ConfigError(
+                f"Expected at least 16 bytes, got {len(secret.encode())} - at `{where}`; "
+                "take the output of `openssl rand -hex 32`"
+            )

@@ -1,0 +1,222 @@
+"""Payments as they were decided: columnar batches, found again by payment_id while outcomes may come."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import cramjam
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from streamer.batch import Bytes, Float64, Int64, Text
+from streamer.errors import StateError
+from streamer.state.identities import ENTRY
+from streamer.state.packing import pack, pack_whole, unpack, unpack_whole
+from streamer.state.store import DECIDED, IDS, Row, Store
+
+ROW_BITS = 24
+"""A place is batch << ROW_BITS | row."""
+
+OFFSET_BITS = 48
+"""A source is partition << OFFSET_BITS | offset."""
+
+_DIGEST = 16
+"""Bytes of an `ENTRY` that are the key of its row; the value is the rest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """One decided batch of n payments, in arrival order.
+
+    `source` int64 (n,), see `OFFSET_BITS`; `event_time` int64 (n,) in ms; `action` uint8 (n,), an index into
+    `ACTIONS`; `scores` float64 (n, models); `features` float64 (n, features), NaN where absent; `payment` the
+    canonical payments. `models` names the columns of `scores` and gives their versions, `topology` names the
+    declarations, whose feature names are in their order.
+    """
+
+    topology: str
+    models: Mapping[str, int]
+    source: Int64
+    event_time: Int64
+    action: npt.NDArray[np.uint8]
+    scores: Float64
+    features: Float64
+    payment: Text
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def encode(self) -> bytes:
+        """Columns packed to the narrowest exact types; the payments, which repeat themselves, through LZ4."""
+        data = self.payment.data
+        return msgspec.msgpack.encode(
+            _Stored(
+                self.topology,
+                dict(self.models),
+                pack_whole(self.source),
+                pack_whole(self.event_time),
+                self.action.tobytes(),
+                pack(self.scores),
+                pack(self.features),
+                pack_whole(np.diff(self.payment.ends)),
+                len(data),
+                bytes(cramjam.lz4.compress_block(data.data, store_size=False)) if len(data) else b"",
+            )
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> Self:
+        """The inverse of `encode`; raises `StateError` for what cannot have come from it."""
+        try:
+            stored = msgspec.msgpack.decode(data, type=_Stored)
+            decided = cls(
+                stored.topology,
+                stored.models,
+                unpack_whole(stored.source),
+                unpack_whole(stored.event_time),
+                np.frombuffer(stored.action, np.uint8),
+                unpack(stored.scores),
+                unpack(stored.features),
+                _text(stored),
+            )
+        except (msgspec.MsgspecError, cramjam.DecompressionError, ValueError) as error:
+            raise _damaged(str(error)) from error
+        n = len(decided)
+        columns = (decided.event_time, decided.action, decided.scores, decided.features, decided.payment)
+        if any(len(column) != n for column in columns) or decided.scores.shape[1] != len(stored.models):
+            raise _damaged(f"its columns do not all have {n} rows")
+        return decided
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True):
+    topology: str
+    models: dict[str, int]
+    source: bytes
+    event_time: bytes
+    action: bytes
+    scores: bytes
+    features: bytes
+    lengths: bytes
+    size: int
+    payment: bytes
+
+
+def _text(stored: _Stored) -> Text:
+    lengths = unpack_whole(stored.lengths)
+    ends = np.concatenate((np.zeros(1, np.int64), np.cumsum(lengths)))
+    # LZ4 takes at most 255 times its input, so that a damaged size asks for no memory.
+    if ends[-1] != stored.size or (lengths < 0).any() or stored.size > 255 * len(stored.payment):
+        raise ValueError(f"expected payments of {ends[-1]} bytes, got {stored.size}")
+    if not stored.size:
+        return Text(np.empty(0, np.uint8), ends)
+    data: Bytes = np.frombuffer(
+        bytes(cramjam.lz4.decompress_block(stored.payment, output_len=stored.size)), np.uint8
+    )
+    if len(data) != stored.size:
+        raise ValueError(f"expected payments of {stored.size} bytes, got {len(data)}")
+    return Text(data, ends)
+
+
+def _damaged(what: str) -> StateError:
+    return StateError(f"a decided batch is damaged: {what}; restore the state directory or replay")
+
+
+def rows_of(number: int, decided: Decided, marks: npt.NDArray[np.void]) -> list[Row]:
+    """The rows that store batch `number` and find its payments again; sets `place` of `marks` (`ENTRY`)."""
+    marks["place"] = (number << ROW_BITS) + np.arange(len(marks))
+    raw = marks.view(np.uint8).reshape(len(marks), ENTRY.itemsize)
+    keys = np.empty((len(marks), 1 + _DIGEST), np.uint8)
+    keys[:, 0] = IDS[0]
+    keys[:, 1:] = raw[:, :_DIGEST]
+    rows: list[Row] = list(zip(_each(keys), _each(raw[:, _DIGEST:]), strict=True))
+    rows.append((_key(number), decided.encode()))
+    return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One decided payment, found again; arrays as in `Decided`, of this row."""
+
+    place: int
+    topology: str
+    models: Mapping[str, int]
+    source: int
+    event_time: int
+    action: int
+    scores: Float64
+    features: Float64
+    payment: bytes
+
+
+class DecidedBatches:
+    """Reads the decided batches of a store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._last: tuple[int, Decided] | None = None
+        # Compiled now: the first batch must not hold up the stream.
+        unpack(pack(np.zeros((1, 1))))
+
+    def marks(self, digests: Sequence[bytes]) -> list[bytes | None]:
+        """The mark of each 16-byte digest of a payment_id, as bytes of `ENTRY`."""
+        values = self._store.get_many([IDS + digest for digest in digests])
+        return [
+            None if value is None else digest + value for digest, value in zip(digests, values, strict=True)
+        ]
+
+    def find(self, digests: Sequence[bytes]) -> list[Found | None]:
+        """The decided payments of 16-byte digests of their ids, in order; `None` where there is none."""
+        found: list[Found | None] = [None] * len(digests)
+        places = [
+            (int(np.frombuffer(value, ENTRY)[0]["place"]), at)
+            for at, value in enumerate(self.marks(digests))
+            if value is not None
+        ]
+        # By place, so that each batch is read once.
+        for place, at in sorted(places):
+            batch = self.batch(place >> ROW_BITS)
+            if batch is not None:
+                found[at] = _row(batch, place)
+        return found
+
+    def batch(self, number: int) -> Decided | None:
+        """One batch; `None` once its retention has passed."""
+        if self._last is None or self._last[0] != number:
+            value = self._store.get_many([_key(number)])[0]
+            if value is None:
+                return None
+            self._last = number, Decided.decode(value)
+        return self._last[1]
+
+    def scan(self, start: int = 0) -> Iterator[tuple[int, Decided]]:
+        """All batches from number `start` on, in order."""
+        for key, value in self._store.scan(DECIDED, start.to_bytes(8, "big")):
+            yield int.from_bytes(key[1:], "big"), Decided.decode(value)
+
+
+def _key(number: int) -> bytes:
+    return DECIDED + number.to_bytes(8, "big")
+
+
+def _each(rows: Bytes) -> list[bytes]:
+    """Each row of a table of bytes."""
+    width = rows.shape[1]
+    out: list[bytes] = np.ascontiguousarray(rows).view(np.dtype((np.void, width)))[:, 0].tolist()
+    return out
+
+
+def _row(batch: Decided, place: int) -> Found:
+    row = place & ((1 << ROW_BITS) - 1)
+    start, end = batch.payment.ends[row : row + 2]
+    return Found(
+        place,
+        batch.topology,
+        batch.models,
+        int(batch.source[row]),
+        int(batch.event_time[row]),
+        int(batch.action[row]),
+        batch.scores[row],
+        batch.features[row],
+        batch.payment.data[start:end].tobytes(),
+    )

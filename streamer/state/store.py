@@ -1,0 +1,205 @@
+"""The state directory: one RocksDB that takes one atomic write batch per commit."""
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self, cast
+
+import msgspec
+from rocksdict import DbClosedError, Rdict, ReadOptions, WriteBatch
+
+from streamer.errors import StateError, StreamerError
+from streamer.state.store_directory import explained, open_database
+
+BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META = (bytes([number]) for number in range(1, 7))
+"""First byte of every row: which room of the store it belongs to."""
+
+Row = tuple[bytes, bytes | None]
+"""A key and its value; `None` deletes."""
+
+Position = tuple[str, int]
+"""Topic and partition."""
+
+
+class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where the state stands; written in the same batch as the rows that led there."""
+
+    positions: dict[str, dict[int, int]] = {}
+    """Topic, partition, offset of the next record to read."""
+    greatest: dict[int, int] = {}
+    """Payments partition, greatest event time in ms."""
+    log_time: int = 0
+    """Greatest record timestamp of a payment, in ms."""
+    batches: int = 0
+    """Decided batches stored so far."""
+    redo: int = 0
+    """The first decided batch that may hold payments not yet in the rows of their keys."""
+    models: dict[str, int] = {}
+    """Model, version that decides from the payments position on."""
+    commits: int = 0
+    topology: str = ""
+    """Fingerprint of the topology that wrote last."""
+
+
+@dataclass(slots=True)
+class WriteSet:
+    """Everything that one commit changes. `rows` are copies: later work does not touch them."""
+
+    progress: Progress
+    rows: list[Row] = field(default_factory=list)
+
+
+class Store:
+    """One RocksDB in one directory, held by one process.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as path, Store.open(Path(path)) as store:
+    ...     store.commit(WriteSet(Progress(commits=1), [(BLOCKS + b"k", b"v")]))
+    ...     store.get_many([BLOCKS + b"k", BLOCKS + b"other"])
+    [b'v', None]
+    """
+
+    def __init__(self, db: Rdict, path: Path, secret: bytes) -> None:
+        self._db = db
+        self.path = path
+        self.secret = secret
+        """32 random bytes of this directory: seeds digests, signs snapshots where no key is set."""
+        raw = self.get_many([META + b"progress"])[0]
+        self.empty = raw is None
+        try:
+            self.progress = Progress() if raw is None else msgspec.msgpack.decode(raw, type=Progress)
+        except msgspec.MsgspecError as error:
+            raise explained(path, f"its progress is unreadable ({error})") from error
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open or create the state directory `path`; raises `StateError` with the remedy where it cannot."""
+        db, secret = open_database(path, META)
+        try:
+            return cls(db, path, secret)
+        except StateError:
+            db.close()
+            raise
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of `keys`, in order, `None` where there is none."""
+        if not keys:
+            return []
+        try:
+            return cast("list[bytes | None]", self._db.get(list(keys)))
+        except DbClosedError as error:
+            raise self._closed() from error
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise explained(self.path, str(error)) from error
+
+    def scan(
+        self, prefix: bytes, start: bytes = b"", end: bytes | None = None
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key begins with `prefix`, in key order, from `prefix + start` to below the key `end`."""
+        options = ReadOptions()
+        bound = _after(prefix)
+        if end is not None and (bound is None or end < bound):
+            bound = end
+        if bound is not None:
+            options.set_iterate_upper_bound(bound)
+        rows = self._db.iter(options)
+        rows.seek(prefix + start)
+        while rows.valid():
+            yield rows.key(), rows.value()
+            rows.next()
+        try:
+            rows.status()
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise explained(self.path, str(error)) from error
+
+    def commit(self, writes: WriteSet) -> None:
+        """Store a write set atomically: it survives a kill once this returns, a power cut after `sync`."""
+        batch = WriteBatch(raw_mode=True)
+        put, delete = batch.put, batch.delete
+        for key, value in writes.rows:
+            if value is None:
+                delete(key)
+            else:
+                put(key, value)
+        put(META + b"progress", msgspec.msgpack.encode(writes.progress))
+        with self._refusals("a commit"):
+            self._db.write(batch)
+        self.progress = writes.progress
+        self.empty = False
+
+    def delete_range(self, start: bytes, end: bytes) -> None:
+        """Drop all rows from `start` up to but not including `end`; for what has passed its retention."""
+        if start >= end:
+            return  # RocksDB would take it now, and then fail at every flush
+        with self._refusals("a deletion"):
+            self._db.delete_range(start, end)
+
+    def sync(self) -> None:
+        """Force what was committed onto the disk; may run in another thread, beside commits."""
+        with self._refusals("a sync"):
+            self._db.flush_wal(sync=True)
+
+    def size_bytes(self) -> int:
+        """Bytes on disk, without what is still in memory tables."""
+        return int(self._db.property_int_value("rocksdb.total-sst-files-size") or 0)
+
+    def close(self) -> None:
+        """Flush and let go of the directory."""
+        with self._refusals("to be closed"), contextlib.suppress(DbClosedError):
+            self._db.close()
+
+    def _closed(self) -> StreamerError:
+        return StreamerError(f"The state directory {self.path} is closed already")
+
+    @contextlib.contextmanager
+    def _refusals(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except DbClosedError as error:
+            raise self._closed() from error
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise StreamerError(
+                f"The state directory {self.path} refused {what}: {error}; what was committed before is kept:"
+                " make room or mend the disk and start again"
+            ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def positions_of(progress: Progress) -> Mapping[Position, int]:
+    """The positions of `progress`, flat.
+
+    >>> positions_of(Progress(positions={"payments": {0: 7}}))
+    {('payments', 0): 7}
+    """
+    return {
+        (topic, partition): offset
+        for topic, partitions in progress.positions.items()
+        for partition, offset in partitions.items()
+    }
+
+
+def nested(positions: Mapping[Position, int]) -> dict[str, dict[int, int]]:
+    """The inverse of `positions_of`."""
+    out: dict[str, dict[int, int]] = {}
+    for (topic, partition), offset in positions.items():
+        out.setdefault(topic, {})[partition] = offset
+    return out
+
+
+def prefixed(room: bytes, rows: Sequence[Row]) -> list[Row]:
+    """The rows, moved into a room of the store."""
+    return [(room + key, value) for key, value in rows]
+
+
+def _after(prefix: bytes) -> bytes | None:
+    """The first key after all keys that begin with `prefix`."""
+    for cut in range(len(prefix) - 1, -1, -1):
+        if prefix[cut] < 255:
+            return prefix[:cut] + bytes([prefix[cut] + 1])
+    return None

@@ -1,0 +1,127 @@
+"""Opens the RocksDB database of a state directory, or says in one line why it cannot be used."""
+
+import re
+import secrets
+from pathlib import Path
+
+import msgspec
+from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+
+from streamer.errors import StateError
+
+FORMAT = b"streamer state 1"
+"""What a state directory is marked with; another one is refused."""
+
+_OURS = re.compile(
+    r"LOCK|LOG(\.old.*)?|IDENTITY|CURRENT|(MANIFEST|OPTIONS)-.*|rocksdict-config\.json|.*\.(log|sst|dbtmp)"
+)
+_CONFIG = "rocksdict-config.json"
+_DATA = (".log", ".sst")
+_MIB = 1 << 20
+
+
+def open_database(path: Path, room: bytes) -> tuple[Rdict, bytes]:
+    """Open or create the database of `path`; answers it and its secret of 32 random bytes.
+
+    `room` is the prefix of the rows that mark the directory. Raises `StateError` with the remedy where
+    another process has the directory, where it is something else, and where it is damaged.
+    """
+    _look(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        db = Rdict(str(path), _options())
+        mark, secret = db.get(room + b"format"), db.get(room + b"secret")
+        if mark is None and next(db.keys(), None) is None:
+            mark, secret = FORMAT, secrets.token_bytes(32)
+            batch = WriteBatch(raw_mode=True)
+            batch.put(room + b"format", mark)
+            batch.put(room + b"secret", secret)
+            db.write(batch)
+    except OSError as error:
+        raise StateError(_unusable(path, f"{error.strerror or error}")) from error
+    except Exception as error:  # rocksdict raises nothing narrower
+        raise explained(path, str(error)) from error
+    if mark != FORMAT or secret is None:
+        db.close()
+        if mark is None:
+            raise StateError(_foreign(path, "a RocksDB database of another kind"))
+        raise StateError(
+            f"Expected a state directory of format {FORMAT!r} in {path}, got {bytes(mark)!r};"
+            " name an empty directory with --state and replay, or use the version that wrote this one"
+        )
+    return db, bytes(secret)
+
+
+def explained(path: Path, message: str) -> StateError:
+    """Make the error for what RocksDB said of the directory."""
+    if "lock hold by current process" in message or "While lock file" in message:
+        return StateError(
+            f"The state directory {path} is in use by another worker;"
+            " stop that one, or name another directory with --state"
+        )
+    for cause in ("Permission denied", "Read-only file system", "No space left on device", "Too many open"):
+        if cause in message:
+            return StateError(_unusable(path, cause))
+    return StateError(
+        f"The state directory {path} is damaged: {message};"
+        " restore it from a copy, or move it away: a new one is rebuilt by replay"
+    )
+
+
+def _look(path: Path) -> None:
+    """Refuse what RocksDB would fill with a database of its own beside other files."""
+    try:
+        names = sorted(entry.name for entry in path.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StateError(_unusable(path, f"{error.strerror}")) from error
+    foreign = [name for name in names if not _OURS.fullmatch(name)]
+    if foreign:
+        raise StateError(_foreign(path, f"other files ({foreign[0]})"))
+    if _CONFIG in names and not _raw(path / _CONFIG):
+        raise StateError(_foreign(path, "a RocksDB database of another kind"))
+    if "CURRENT" not in names and any(name.endswith(_DATA) for name in names):
+        raise explained(path, "its file CURRENT is missing")
+
+
+def _raw(config: Path) -> bool:
+    """Whether rocksdict noted that rows are plain bytes; to open another kind as such would break it."""
+    try:
+        return msgspec.json.decode(config.read_bytes(), type=_Config).raw_mode
+    except msgspec.MsgspecError as error:
+        raise explained(config.parent, f"{config.name} is unreadable ({error})") from error
+
+
+class _Config(msgspec.Struct):
+    raw_mode: bool
+
+
+def _foreign(path: Path, what: str) -> str:
+    return f"Expected a state directory in {path}, got {what}; name an empty or a new one with --state"
+
+
+def _unusable(path: Path, cause: str) -> str:
+    return (
+        f"The state directory {path} cannot be written: {cause};"
+        " mend that and start again, or name another one with --state"
+    )
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(create_if_missing=True)
+    table = BlockBasedOptions()
+    table.set_bloom_filter(10, block_based=False)
+    table.set_block_cache(Cache(64 * _MIB))
+    table.set_cache_index_and_filter_blocks(v=True)
+    options.set_block_based_table_factory(table)
+    options.set_compression_type(DBCompressionType.lz4())
+    options.set_write_buffer_size(64 * _MIB)
+    options.set_max_write_buffer_number(4)
+    options.set_max_background_jobs(2)
+    options.set_keep_log_file_num(4)
+    options.set_stats_dump_period_sec(0)
+    options.set_stats_persist_period_sec(0)
+    options.set_paranoid_checks(enabled=True)
+    return options

@@ -1,0 +1,267 @@
+"""Faust's Kafka transport with one message per partition and batch, for URLs kafka://."""
+
+# ruff: noqa: SLF001 - aiokafka shows neither its fetcher nor its assignment; Faust's own driver reaches in too
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import aiokafka
+from aiokafka import errors
+from aiokafka.structs import OffsetAndMetadata, TopicPartition
+from faust.transport.drivers import TRANSPORTS
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from streamer.batch import Records
+from streamer.errors import StateError, StreamerError
+from streamer.transport.assignor import SoleAssignor
+from streamer.transport.batching import BatchConductor, BatchConsumer, NoProducer, rim_of
+
+COMMIT_TIMEOUT_S = 5.0
+PREFETCH_BACKOFF_S = 0.01
+
+
+def _as_it_is(_tp: TopicPartition, record: Any) -> Any:
+    return record
+
+
+def to_records(tp: TopicPartition, records: list[Any]) -> Records:
+    """Turn aiokafka's records of one partition into one batch."""
+    keys = [record.key for record in records]
+    values = [record.value for record in records]
+    headers = [record.headers for record in records]
+    nbytes = sum(len(value) for value in values if value) + sum(len(key) for key in keys if key)
+    if any(headers):
+        nbytes += sum(len(name) + len(value or b"") for pairs in headers for name, value in pairs)
+    return Records(
+        tp.topic,
+        tp.partition,
+        [record.offset for record in records],
+        [record.timestamp for record in records],
+        keys,
+        values,
+        headers,
+        nbytes,
+    )
+
+
+def position_lost(tp: TopicPartition, position: int, first: int, end: int) -> StateError:
+    """Say what a position outside of its partition means and what to do."""
+    if position < first:
+        cause = f"offsets {position} to {first - 1} have been deleted (the topic's retention is too short)"
+    else:
+        cause = f"the topic ends at {end} (it was deleted and created again, or it is another cluster)"
+    return StateError(
+        f"partition {tp.partition} of topic {tp.topic} cannot be read from offset {position}, where the "
+        f"state stands: {cause}. Restore the topic, or start with an empty state directory"
+    )
+
+
+class ConsumerThread(driver.AIOKafkaConsumerThread):
+    """The consumer's own thread and event loop; what starts with `_` runs there."""
+
+    consumer: "Consumer"
+
+    # The assignment whose positions are the store's. Records of any other are aiokafka's guess: never taken.
+    _placed: object = None
+    _places = 0
+    _waiter: asyncio.Future[None] | None = None
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        conf = self.app.conf
+        rim = rim_of(self.app)
+        return aiokafka.AIOKafkaConsumer(
+            client_id=conf.broker_client_id,
+            group_id=conf.id,
+            group_instance_id=conf.consumer_group_instance_id,
+            bootstrap_servers=driver.server_list(transport.url, transport.default_port),
+            partition_assignment_strategy=[SoleAssignor(rim.sole_topics)],
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+            fetch_max_wait_ms=rim.fetch_max_wait_ms,
+            max_partition_fetch_bytes=rim.fetch_max_bytes,
+            max_poll_records=rim.batch_max_records,
+            max_poll_interval_ms=int(conf.broker_max_poll_interval * 1000),
+            request_timeout_ms=int(conf.broker_request_timeout * 1000),
+            session_timeout_ms=int(conf.broker_session_timeout * 1000),
+            rebalance_timeout_ms=int(conf.broker_rebalance_timeout * 1000),
+            heartbeat_interval_ms=int(conf.broker_heartbeat_interval * 1000),
+            check_crcs=conf.broker_check_crcs,
+            metadata_max_age_ms=conf.consumer_metadata_max_age_ms,
+            connections_max_idle_ms=conf.consumer_connections_max_idle_ms,
+            **rim.security,
+        )
+
+    async def on_start(self) -> None:
+        """Connect."""
+        await super().on_start()
+        # While the records of one partition wait here, the others of its broker are not to wait for long.
+        self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
+
+    async def fetch(self, partitions: frozenset[TP], wakes: int, seconds: float) -> dict[TP, Records]:
+        """Wait for records as `BatchConsumer.fetch` says."""
+        return await self.call_thread(self._fetch, partitions, wakes, seconds)  # type: ignore[no-any-return]
+
+    async def _fetch(self, partitions: frozenset[TP], wakes: int, seconds: float) -> dict[TP, Records]:
+        consumer = self._ensure_consumer()
+        fetcher = consumer._fetcher
+        ends = self.thread_loop.time() + seconds
+        with fetcher._subscriptions.fetch_context():
+            while True:
+                if consumer._closed or fetcher._closed:
+                    raise errors.ConsumerStoppedError
+                if self.consumer._wakes != wakes:
+                    return {}
+                batches = await self._take(fetcher, partitions)
+                left = ends - self.thread_loop.time()
+                if batches or left <= 0:
+                    return batches
+                self._waiter = fetcher._create_fetch_waiter()
+                done, _ = await asyncio.wait([self._waiter], timeout=left)
+                for waiter in done:
+                    waiter.result()
+                if not done:
+                    self._waiter.cancel()
+
+    async def _take(self, fetcher: Any, partitions: frozenset[TP]) -> dict[TP, Records]:
+        subscription = fetcher._subscriptions.subscription
+        if subscription is None or subscription.assignment is not self._placed:
+            return {}
+        if fetcher._subscriptions.reassignment_in_progress:
+            return {}
+        batches = {}
+        for tp in list(fetcher._records):
+            if tp not in partitions:
+                continue
+            # aiokafka would wrap each record once more, for 1.2 of 2.2 us a record.
+            fetched = getattr(fetcher._records[tp], "_partition_records", None)
+            if fetched is not None:
+                fetched._consumer_record = _as_it_is
+            try:
+                taken = await fetcher.fetched_records({tp}, 0, self._ensure_consumer()._max_poll_records)
+            except errors.OffsetOutOfRangeError as error:
+                raise position_lost(tp, error.args[0][tp], *(await self._bounds([tp]))[tp]) from error
+            except errors.KafkaError as error:
+                raise StreamerError(
+                    f"partition {tp.partition} of topic {tp.topic} cannot be read: {error}"
+                ) from error
+            for taken_tp, records in taken.items():
+                batches[TP(*taken_tp)] = to_records(taken_tp, records)
+        return batches
+
+    def interrupt(self) -> None:
+        """Wake a waiting fetch; called from the worker's thread."""
+        self.thread_loop.call_soon_threadsafe(self._interrupt)
+
+    def _interrupt(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def place(self, positions: Mapping[tuple[str, int], int | None]) -> dict[TP, int]:
+        """Seek to these positions (`None`: the first offset there is) and return where each now stands.
+
+        Does nothing if others are assigned by now: then a rebalance is under way, and its seek follows.
+        """
+        return await self.call_thread(self._place, positions)  # type: ignore[no-any-return]
+
+    async def _place(self, positions: Mapping[tuple[str, int], int | None]) -> dict[TP, int]:
+        self._places += 1
+        place = self._places
+        consumer = self._ensure_consumer()
+        assignment = consumer._subscription.subscription.assignment
+        partitions = {TopicPartition(*tp): position for tp, position in positions.items()}
+        if partitions.keys() != assignment.tps:
+            return {}
+        bounds = await self._bounds(list(partitions))
+        for tp, position in partitions.items():
+            first, end = bounds[tp]
+            if position is None:
+                partitions[tp] = first
+            elif not first <= position <= end:
+                raise position_lost(tp, position, first, end)
+        if place != self._places or not assignment.active:
+            return {}
+        for tp, position in partitions.items():
+            consumer.seek(tp, position)
+        self._placed = assignment
+        return {TP(*tp): position for tp, position in partitions.items() if position is not None}
+
+    async def _bounds(self, partitions: list[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
+        consumer = self._ensure_consumer()
+        firsts, ends = await asyncio.gather(
+            consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+        )
+        return {tp: (firsts[tp], ends[tp]) for tp in partitions}
+
+    async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> bool:
+        """Commit as `Consumer.commit_positions` says."""
+        return await self.call_thread(self._commit_positions, positions)  # type: ignore[no-any-return]
+
+    async def _commit_positions(self, positions: Mapping[tuple[str, int], int]) -> bool:
+        offsets = {TopicPartition(*tp): OffsetAndMetadata(position, "") for tp, position in positions.items()}
+        try:
+            await asyncio.wait_for(self._ensure_consumer().commit(offsets), COMMIT_TIMEOUT_S)
+        except (errors.CommitFailedError, errors.IllegalStateError) as error:
+            self.log.info("group offsets not committed, partitions have moved: %s", error)
+            return False
+        except (errors.KafkaError, TimeoutError) as error:
+            self.log.warning("group offsets not committed, next commit will do: %r", error)
+            return False
+        return True
+
+    def end_offset(self, tp: TopicPartition) -> int | None:
+        """Return the end as `Consumer.end_offset` says."""
+        subscription = self._ensure_consumer()._subscription.subscription
+        assignment = subscription and subscription.assignment
+        state = assignment and assignment.state_value(tp)
+        return state.lso if state else None
+
+
+class Consumer(BatchConsumer, driver.Consumer):
+    """Reads partitions as batches from where the store stands."""
+
+    _thread: ConsumerThread
+
+    def _new_consumer_thread(self) -> ConsumerThread:
+        return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
+
+    async def fetch(self, partitions: frozenset[TP], wakes: int, seconds: float) -> Mapping[TP, Records]:
+        """Wait for records as `BatchConsumer.fetch` says."""
+        return await self._thread.fetch(partitions, wakes, seconds)
+
+    def interrupt(self) -> None:
+        """Let a waiting `fetch` return."""
+        self._thread.interrupt()
+
+    async def seek_to_committed(self) -> Mapping[TP, int]:
+        """Seek to the positions that the store stands at; `StateError` where a position no longer exists."""
+        self._rim.buffer.reset()
+        assigned = [(tp.topic, tp.partition) for tp in self.assignment()]
+        positions = self._rim.start_positions(assigned)
+        return await self._thread.place({tp: positions[tp] for tp in assigned})
+
+    async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> bool:
+        """Commit the next offset of each (topic, partition) to the group; `False` if it could not be done.
+
+        The store is the truth: a failure here is logged and the next commit makes up for it.
+        """
+        return await self._thread.commit_positions(positions)
+
+    def end_offset(self, topic: str, partition: int) -> int | None:
+        """Return the next offset there will be, as of the last fetch; `None` if not known here."""
+        return self._thread.end_offset(TopicPartition(topic, partition))
+
+
+class Transport(driver.Transport):
+    """What Faust loads for kafka://."""
+
+    Consumer = Consumer
+    Conductor = BatchConductor
+    Producer = NoProducer
+
+
+def register() -> None:
+    """Let Faust use this transport for kafka:// instead of its own."""
+    TRANSPORTS.aliases["kafka"] = "streamer.transport.kafka:Transport"

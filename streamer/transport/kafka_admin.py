@@ -1,0 +1,125 @@
+"""Asks a Kafka cluster about its topics and creates them."""
+
+import socket
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from kafka import KafkaAdminClient, TopicPartition, errors
+from kafka.admin import OffsetSpec
+
+from streamer.errors import ConfigError, StreamerError
+from streamer.transport.seam import TopicSpec
+
+_PROBE_TIMEOUT_S = 2.0
+_START_TIMEOUT_MS = 4_000
+_REMEDY = "Start one with `scripts/kafka start`, or name another with --broker"
+
+Answer = TypeVar("Answer")
+
+
+class KafkaAdmin:
+    """`streamer.transport.seam.Admin` on kafka-python.
+
+    Raises `ConfigError` where no broker answers. `security` has aiokafka's names, which kafka-python shares.
+    """
+
+    def __init__(
+        self,
+        servers: Sequence[str],
+        *,
+        replication_factor: int = -1,
+        request_timeout_ms: int = 30_000,
+        security: Mapping[str, object] | None = None,
+    ) -> None:
+        self._servers = ",".join(servers)
+        self._replication_factor = replication_factor
+        _probe(servers)
+        try:
+            self._client = KafkaAdminClient(
+                bootstrap_servers=list(servers),
+                bootstrap_timeout_ms=_START_TIMEOUT_MS,
+                request_timeout_ms=request_timeout_ms,
+                **security or {},
+            )
+        except errors.KafkaError as error:
+            raise ConfigError(
+                f"{self._servers} takes connections but does not answer as a Kafka broker ({error!r}). "
+                f"Check security_protocol, user and certificates in [kafka] of streamer.toml"
+            ) from error
+
+    def partitions(self, topics: Sequence[str]) -> Mapping[str, int]:
+        """Partitions of each topic that exists; absent ones are left out."""
+        described = self._ask(lambda: self._client.describe_topics(list(topics)))
+        return {topic["name"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+
+    def create(self, specs: Sequence[TopicSpec]) -> None:
+        """Create the topics that do not exist yet, and wait until they can be used."""
+        known = self.partitions([spec.name for spec in specs])
+        missing = {
+            spec.name: {
+                "num_partitions": spec.partitions,
+                "replication_factor": self._replication_factor,
+                "configs": {"cleanup.policy": "compact"} if spec.compacted else {},
+            }
+            for spec in specs
+            if spec.name not in known
+        }
+        if not missing:
+            return
+        try:
+            self._client.create_topics(missing, wait_for_metadata=True)
+        except errors.TopicAlreadyExistsError:
+            # Another worker was faster with one of them; it may have left others.
+            if len(missing) > 1:
+                self.create(specs)
+        except errors.KafkaError as error:
+            raise ConfigError(
+                f"topics {', '.join(missing)} could not be created on {self._servers}: {error!r}. "
+                f"Check replication_factor in [kafka] of streamer.toml and the user's rights"
+            ) from error
+
+    def end_offsets(self, topic: str) -> Mapping[int, int]:
+        """The next offset of each partition."""
+        return self._offsets(topic, OffsetSpec.LATEST)
+
+    def begin_offsets(self, topic: str) -> Mapping[int, int]:
+        """The first offset still there of each partition."""
+        return self._offsets(topic, OffsetSpec.EARLIEST)
+
+    def committed(self, group: str, topic: str) -> Mapping[int, int]:
+        """The group's committed offsets; partitions without one are left out."""
+        wanted = {group: self._partitions_of(topic)}
+        answer = self._ask(lambda: self._client.list_group_offsets(wanted))[group]
+        return {tp.partition: found.offset for tp, found in answer.items() if found.offset >= 0}
+
+    def close(self) -> None:
+        """Disconnect."""
+        self._client.close()
+
+    def _partitions_of(self, topic: str) -> list[Any]:
+        return [TopicPartition(topic, number) for number in range(self.partitions([topic]).get(topic, 0))]
+
+    def _offsets(self, topic: str, spec: Any) -> Mapping[int, int]:
+        wanted = dict.fromkeys(self._partitions_of(topic), spec)
+        answer = self._ask(lambda: self._client.list_partition_offsets(wanted))
+        return {tp.partition: found.offset for tp, found in answer.items()}
+
+    def _ask(self, question: Callable[[], Answer]) -> Answer:
+        try:
+            return question()
+        except errors.KafkaError as error:
+            raise StreamerError(f"the Kafka broker at {self._servers} did not answer: {error!r}") from error
+
+
+def _probe(servers: Iterable[str]) -> None:
+    """Find out within seconds, and in the system's words, why no broker can be reached."""
+    refusals = []
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            with socket.create_connection((host.strip("[]"), int(port)), _PROBE_TIMEOUT_S):
+                return
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            refusals.append(f"{server} ({reason.lower()})")
+    raise ConfigError(f"no Kafka broker answers at {', '.join(refusals)}. {_REMEDY}")

@@ -1,0 +1,116 @@
+"""What a log must offer to the live rim: batches in, batches out, positions, topics."""
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streamer.batch import Outgoing
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSpec:
+    """A topic as it should be created where it is missing."""
+
+    name: str
+    partitions: int = 1
+    compacted: bool = False
+
+
+class Publisher(Protocol):
+    """Sends records in batches; every delivery is confirmed before a commit may pass it."""
+
+    async def start(self) -> None:
+        """Connect."""
+
+    async def send(self, outgoing: Outgoing) -> Awaitable[None]:
+        """Hand records over, in order; what is returned ends when all of them are durable, or raises."""
+
+    async def stop(self) -> None:
+        """Wait for what is under way, then disconnect."""
+
+
+class Admin(Protocol):
+    """Asks a log about its topics before anything subscribes; synchronous, used at start and by commands."""
+
+    def partitions(self, topics: Sequence[str]) -> Mapping[str, int]:
+        """Partitions of each topic that exists; absent ones are left out."""
+
+    def create(self, specs: Sequence[TopicSpec]) -> None:
+        """Create the topics that do not exist yet."""
+
+    def end_offsets(self, topic: str) -> Mapping[int, int]:
+        """The next offset of each partition."""
+
+    def committed(self, group: str, topic: str) -> Mapping[int, int]:
+        """The group's committed offsets; partitions without one are left out."""
+
+    def close(self) -> None:
+        """Disconnect."""
+
+
+@dataclass(slots=True)
+class Buffer:
+    """What was fetched and not yet processed, per partition, so that memory stays flat under overload.
+
+    The consumer takes on delivery, the agent gives back after its work; a partition with `limit` bytes or
+    `batches` batches is not fetched until it is below both again. All on one event loop.
+    """
+
+    limit: int
+    batches: int = 3
+    _bytes: dict[tuple[str, int], int] = field(default_factory=dict)
+    _batches: dict[tuple[str, int], int] = field(default_factory=dict)
+    _wake: Callable[[], None] = lambda: None
+
+    def take(self, topic: str, partition: int, nbytes: int) -> None:
+        """Count a delivered batch."""
+        place = topic, partition
+        self._bytes[place] = self._bytes.get(place, 0) + nbytes
+        self._batches[place] = self._batches.get(place, 0) + 1
+
+    def give_back(self, topic: str, partition: int, nbytes: int) -> None:
+        """A batch has been worked off."""
+        place = topic, partition
+        self._bytes[place] = max(self._bytes.get(place, 0) - nbytes, 0)
+        self._batches[place] = max(self._batches.get(place, 0) - 1, 0)
+        self._wake()
+
+    def has_room(self, topic: str, partition: int) -> bool:
+        """Whether another batch of this partition may be delivered."""
+        place = topic, partition
+        return self._bytes.get(place, 0) < self.limit and self._batches.get(place, 0) < self.batches
+
+    @property
+    def held(self) -> int:
+        """Bytes delivered and not yet given back, of all partitions."""
+        return sum(self._bytes.values())
+
+    def on_room(self, wake: Callable[[], None]) -> None:
+        """Call `wake` whenever something is given back."""
+        self._wake = wake
+
+    def reset(self) -> None:
+        """Forget everything: the queues were cleared at a rebalance."""
+        self._bytes.clear()
+        self._batches.clear()
+        self._wake()
+
+
+@dataclass(slots=True)
+class Rim:
+    """What the transport needs from the application; attribute `rim` of the Faust app.
+
+    `start_positions` is asked after each rebalance for the partitions assigned (topic, partition) and answers
+    the offset to read next of each; `None` means from the beginning. `commit` replaces Faust's own commit.
+    The partitions of `sole_topics` all go to one and the same worker. `security` has aiokafka's names:
+    `security_protocol`, `sasl_*`, `ssl_context`.
+    """
+
+    start_positions: Callable[[Iterable[tuple[str, int]]], Mapping[tuple[str, int], int | None]]
+    commit: Callable[[], Awaitable[bool]]
+    buffer: Buffer
+    fetch_max_wait_ms: int = 10
+    fetch_max_bytes: int = 4 << 20
+    batch_max_records: int = 1000
+    sole_topics: frozenset[str] = frozenset()
+    security: Mapping[str, object] = field(default_factory=dict)

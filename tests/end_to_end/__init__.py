@@ -1,0 +1,1 @@
+"""The real command on both logs, held against a naive oracle."""

@@ -1,0 +1,189 @@
+"""Both logs behind one small face: payments with their timestamps in, all records of a topic out."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+
+from streamer.batch import Outgoing
+from streamer.state.log import Log
+
+MAX_BYTES = 16 << 20
+CHUNK = 1_000
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A payment record as it is sent, with its log time in ms."""
+
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True)
+class Got:
+    """A record as it was read; what the worker answers is compared by these fields."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...]
+
+    @property
+    def source(self) -> str:
+        """The record that it answers."""
+        return dict(self.headers)["streamer_source"].decode()
+
+
+class Place(Protocol):
+    """A log that the tests write to and read from while no worker holds it."""
+
+    @property
+    def prefix(self) -> str:
+        """In front of every topic's name."""
+
+    @property
+    def url(self) -> str:
+        """What `--broker` is given."""
+
+    def send(self, records: Sequence[Sent]) -> None:
+        """Append to the payments, in order."""
+
+    def read(self, topic: str) -> list[Got]:
+        """Read everything in partition 0 of a topic; nothing where there is no such topic."""
+
+
+@dataclass(frozen=True)
+class EmbeddedPlace:
+    """The embedded log in a directory."""
+
+    directory: Path
+    prefix: str
+
+    @property
+    def url(self) -> str:
+        """What `--broker` is given."""
+        return f"log://{self.directory}"
+
+    def send(self, records: Sequence[Sent]) -> None:
+        """Append to the payments, in order."""
+        with Log.open(self.directory) as log:
+            name = f"{self.prefix}payments"
+            if name not in log.topics:
+                log.create_topic(name)
+            for start in range(0, len(records), CHUNK):
+                part = records[start : start + CHUNK]
+                columns = ([each.key for each in part], [each.value for each in part])
+                outgoing = Outgoing(name, 0, *columns, [each.headers for each in part])
+                log.append(outgoing, [each.timestamp for each in part])
+
+    def read(self, topic: str) -> list[Got]:
+        """Read everything in partition 0 of a topic; nothing where there is no such topic."""
+        name, found = f"{self.prefix}{topic}", list[Got]()
+        with Log.open(self.directory) as log:
+            while name in log.topics and len(found) < log.end_offset(name, 0):
+                part = log.fetch(name, 0, len(found))
+                rows = zip(part.keys, part.values, part.headers, strict=True)
+                found.extend(Got(key, value, tuple(headers)) for key, value, headers in rows)
+        return found
+
+
+@dataclass(frozen=True)
+class KafkaPlace:
+    """Topics of their own on a real broker."""
+
+    server: str
+    prefix: str
+
+    @property
+    def url(self) -> str:
+        """What `--broker` is given."""
+        return f"kafka://{self.server}"
+
+    def send(self, records: Sequence[Sent]) -> None:
+        """Append to the payments, in order."""
+        asyncio.run(self._send(records))
+
+    def read(self, topic: str) -> list[Got]:
+        """Read everything in partition 0 of a topic; nothing where there is no such topic."""
+        return asyncio.run(self._read(f"{self.prefix}{topic}"))
+
+    @contextmanager
+    def topics(self) -> Iterator[None]:
+        """Create the input topics, and delete all topics at the end."""
+        asyncio.run(self._create())
+        try:
+            yield
+        finally:
+            asyncio.run(self._delete())
+
+    async def _create(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.server)
+        # Log times of the past: the broker's usual retention would delete what it has just been given.
+        configs = {"retention.ms": "-1", "max.message.bytes": str(MAX_BYTES)}
+        await admin.start()
+        try:
+            await admin.create_topics(
+                [
+                    NewTopic(f"{self.prefix}{name}", 1, 1, topic_configs=configs)
+                    for name in ("payments", "outcomes")
+                ]
+            )
+        finally:
+            await admin.close()
+
+    async def _delete(self) -> None:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.server)
+        await admin.start()
+        try:
+            await admin.delete_topics(
+                [name for name in await admin.list_topics() if name.startswith(self.prefix)]
+            )
+        finally:
+            await admin.close()
+
+    async def _send(self, records: Sequence[Sent]) -> None:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self.server, max_request_size=MAX_BYTES, enable_idempotence=True
+        )
+        await producer.start()
+        try:
+            for start in range(0, len(records), CHUNK):
+                await asyncio.gather(
+                    *[
+                        await producer.send(
+                            f"{self.prefix}payments",
+                            each.value,
+                            each.key,
+                            partition=0,
+                            timestamp_ms=each.timestamp,
+                            headers=list(each.headers),
+                        )
+                        for each in records[start : start + CHUNK]
+                    ]
+                )
+        finally:
+            await producer.stop()
+
+    async def _read(self, topic: str) -> list[Got]:
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.server, auto_offset_reset="earliest")
+        await consumer.start()
+        found: list[Got] = []
+        try:
+            if topic not in await consumer.topics():
+                return found
+            partition = TopicPartition(topic, 0)
+            consumer.assign([partition])
+            end = (await consumer.end_offsets([partition]))[partition]
+            while await consumer.position(partition) < end:
+                for records in (await consumer.getmany(timeout_ms=1_000)).values():
+                    found.extend(Got(each.key, each.value, tuple(each.headers)) for each in records)
+        finally:
+            await consumer.stop()
+        return found

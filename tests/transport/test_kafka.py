@@ -1,0 +1,509 @@
+"""The Kafka transport against a real broker, and its parts that need none."""
+
+import asyncio
+import gc
+import itertools
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import aiokafka
+import pytest
+from aiokafka.partitioner import DefaultPartitioner, murmur2
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka import TopicPartition
+from kafka.admin import ConfigResource, ConfigResourceType
+
+from streamer.batch import Outgoing
+from streamer.errors import ConfigError, StateError, StreamerError
+from streamer.transport import kafka
+from streamer.transport.assignor import SoleAssignor, assign
+from streamer.transport.kafka_admin import KafkaAdmin
+from streamer.transport.kafka_publisher import (
+    KafkaPublisher,
+    PublisherSettings,
+    murmur2_many,
+    partitions_of,
+)
+from streamer.transport.seam import Buffer, TopicSpec
+
+kafka.register()
+
+
+class Stage:
+    """A topic of its own on the broker, an admin, and workers to read it."""
+
+    def __init__(self, broker: str, prefix: str, make_sink: Callable[..., Any]) -> None:
+        self.broker = broker
+        self.topic = prefix + "in"
+        self.other = prefix + "other"
+        self.group = prefix + "group"
+        self.admin = KafkaAdmin([broker])
+        self._make_sink = make_sink
+
+    def sink(self, *topics: str, **rim: Any) -> Any:
+        """Make a worker that reads these topics, or the one."""
+        return self._make_sink(f"kafka://{self.broker}", self.group, list(topics) or [self.topic], **rim)
+
+    async def publish(
+        self, *parts: Outgoing, compression: str | None = "snappy", size: int = 1_000_000
+    ) -> None:
+        """Publish and wait until all is confirmed."""
+        publisher = KafkaPublisher(PublisherSettings([self.broker], compression, size))
+        await publisher.start()
+        try:
+            for delivered in [await publisher.send(part) for part in parts]:
+                await delivered
+        finally:
+            await publisher.stop()
+
+    def forget(self, before: int) -> None:
+        """Delete what lies before an offset of partition 0, as retention does."""
+        self.admin._client.delete_records({TopicPartition(self.topic, 0): before})
+
+
+@pytest.fixture
+def stage(broker: str, topic_prefix: str, make_sink: Callable[..., Any]) -> Iterator[Stage]:
+    """A stage whose names no other test uses."""
+    made = Stage(broker, topic_prefix, make_sink)
+    yield made
+    made.admin._client.delete_topics(list(made.admin.partitions([made.topic, made.other])))
+    made.admin.close()
+
+
+def numbered(topic: str, count: int, partition: int | None = 0) -> Outgoing:
+    """Records whose values are their numbers."""
+    outgoing = Outgoing(topic, partition)
+    for number in range(count):
+        outgoing.append(b"k%d" % number, b"%d" % number)
+    return outgoing
+
+
+@given(st.lists(st.binary(max_size=40), max_size=50), st.binary(min_size=200, max_size=600))
+def test_murmur2_of_many_keys_is_kafkas(keys: list[bytes], long: bytes) -> None:
+    """Hashing a batch of keys gives what Kafka's clients give for each."""
+    for batch in (keys, [*keys, long]):
+        assert [murmur2(key) & 0xFFFFFFFF for key in batch] == murmur2_many(batch).tolist()
+
+
+def test_records_without_a_key_stay_together() -> None:
+    """A batch's records without a key go to the partition named for them, those with a key to their own."""
+    assert partitions_of([None, b"21", None], 8, keyless=5) == [5, 4, 5]
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 7), min_size=1),
+    st.integers(1, 5),
+    st.frozensets(st.sampled_from("abcdef")),
+    st.dictionaries(st.integers(0, 6), st.integers(1, 9)),
+)
+def test_assignment_is_whole_and_sole(
+    topics: dict[str, int], members: int, sole: frozenset[str], claims: dict[int, int]
+) -> None:
+    """Every partition has one owner; the sole topics share one, the greatest claimant that is there."""
+    partitions = {topic: range(count) for topic, count in topics.items()}
+    names = [f"m{number}" for number in range(members)]
+    claimed = {f"m{number}": claim for number, claim in claims.items()}
+    shares, owner = assign(partitions, {name: list(topics) for name in names}, claimed, sole)
+    owners = {
+        (topic, partition): member
+        for member, share in shares.items()
+        for topic, owned in share.items()
+        for partition in owned
+    }
+    assert sum(map(len, (owned for share in shares.values() for owned in share.values()))) == len(owners)
+    assert {(topic, number) for topic, count in topics.items() for number in range(count)} == set(owners)
+    sole_owners = {member for (topic, _), member in owners.items() if topic in sole}
+    assert sole_owners == ({owner} if sole & topics.keys() else set())
+    if sole_owners:
+        assert max(claimed.get(name, 0) for name in names) == claimed.get(str(owner), 0)
+
+
+def test_topics_with_equal_partitions_are_partitioned_alike() -> None:
+    """Partition n of two topics has the same owner, and the partitions are spread."""
+    shares, _ = assign({"a": range(4), "b": range(4)}, {"m": "ab", "n": "ab"}, {}, ())
+    assert shares == {"m": {"a": [0, 2], "b": [0, 2]}, "n": {"a": [1, 3], "b": [1, 3]}}
+
+
+def test_the_sole_owner_stays_until_it_leaves() -> None:
+    """Members tell a new leader who owns the sole topics: a newcomer that sorts first does not get them."""
+
+    class Cluster:
+        def partitions_for_topic(self, _topic: str) -> set[int]:
+            return {0, 1}
+
+    def rebalance(members: dict[str, SoleAssignor]) -> str:
+        leader = next(iter(members.values()))
+        metadata = {name: member.metadata(["one", "many"]) for name, member in members.items()}
+        decoded = {name: type(item).decode(item.encode()) for name, item in metadata.items()}
+        for name, share in leader.assign(Cluster(), decoded).items():
+            members[name].on_assignment(type(share).decode(share.encode()))
+            if ("one", [0, 1]) in share.assignment:
+                owner = name
+        return owner
+
+    seconds = itertools.count()
+    assignors = {name: SoleAssignor({"one"}, clock=lambda: next(seconds)) for name in "abc"}
+    assert rebalance({"b": assignors["b"]}) == "b"
+    assert rebalance({"a": assignors["a"], "b": assignors["b"], "c": assignors["c"]}) == "b"
+    assert rebalance({"a": assignors["a"], "c": assignors["c"]}) == "a"
+    assert rebalance({"c": assignors["c"], "a": assignors["a"], "b": assignors["b"]}) == "a"
+
+
+def test_a_broker_that_is_not_there_is_said_at_once() -> None:
+    """Nobody listening: one line with address, cause and remedy, within seconds."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+        started = time.monotonic()
+        with pytest.raises(ConfigError, match=rf"127.0.0.1:{port} \(connection refused\). Start one with"):
+            KafkaAdmin([f"127.0.0.1:{port}"])
+    assert time.monotonic() - started < 5
+
+
+def test_something_else_than_a_broker_is_said_too() -> None:
+    """A listener that does not speak Kafka is told apart from one that is not there."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(ConfigError, match="does not answer as a Kafka broker"):
+            KafkaAdmin([address])
+
+
+def test_a_record_too_large_is_refused_before_anything_is_sent() -> None:
+    """The send raises, naming the record and the limit, and needs no broker for that."""
+    outgoing = numbered("t", 3)
+    outgoing.append(b"key", b"x" * 2000)
+    publisher = KafkaPublisher(PublisherSettings(["localhost:1"], max_batch_size=1024))
+    with pytest.raises(StreamerError, match="record 3 of 4 for topic t takes 2003 bytes"):
+        asyncio.run(publisher.send(outgoing))
+
+
+def holes(offsets: list[int]) -> list[int]:
+    """Offsets after which one is missing or comes again."""
+    return [before for before, after in itertools.pairwise(offsets) if after != before + 1]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("compression", [None, "gzip", "snappy", "lz4", "zstd"])
+def test_what_is_published_is_delivered(
+    stage: Stage,
+    eventually: Callable[..., Any],
+    compression: str | None,
+) -> None:
+    """Keys, values, headers, tombstones and offsets come through, with every codec, in several batches."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic)])
+    sent = numbered(topic, 2500)
+    sent.append(b"gone", None)
+    sent.append(None, b"no key", [("streamer_source", b"a/0@1"), ("empty", b"")])
+    sink = stage.sink()
+
+    async def scenario() -> None:
+        await stage.publish(sent, compression=compression, size=10_000)
+        async with sink.running():
+            await eventually(lambda: len(sink.offsets(topic, 0)) >= len(sent))
+
+    asyncio.run(scenario())
+    assert sink.offsets(topic, 0) == list(range(len(sent)))
+    assert [key for batch in sink.batches for key in batch.keys] == sent.keys
+    assert [value for batch in sink.batches for value in batch.values] == sent.values
+    assert [list(headers) for batch in sink.batches for headers in batch.headers] == [
+        list(headers) for headers in sent.headers
+    ]
+    assert all(abs(stamp / 1000 - time.time()) < 300 for batch in sink.batches for stamp in batch.timestamps)
+    assert max(map(len, sink.batches)) <= 1000
+    assert sum(batch.nbytes for batch in sink.batches) == sum(
+        len(key or b"") + len(value or b"") + sum(len(name) + len(text) for name, text in headers)
+        for key, value, headers in zip(sent.keys, sent.values, sent.headers, strict=True)
+    )
+
+
+@pytest.mark.kafka
+def test_a_restart_goes_on_where_the_store_stands(stage: Stage, eventually: Callable[..., Any]) -> None:
+    """The positions asked for decide, whatever the group has committed; a position is the next offset."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic, partitions=2)])
+
+    async def run(positions: dict[tuple[str, int], int], count: int) -> Any:
+        sink = stage.sink()
+        sink.positions = positions
+        async with sink.running():
+            await eventually(lambda: sum(map(len, sink.batches)) >= count)
+            assert await sink.app.consumer.commit_positions({(topic, 0): 70, (topic, 1): 3})
+        return sink
+
+    asyncio.run(stage.publish(numbered(topic, 100, 0), numbered(topic, 100, 1)))
+    first = asyncio.run(run({}, 200))
+    assert [list(range(100))] * 2 == [first.offsets(topic, 0), first.offsets(topic, 1)]
+    assert stage.admin.committed(stage.group, topic) == {0: 70, 1: 3}
+    second = asyncio.run(run({(topic, 0): 90, (topic, 1): 99}, 11))
+    assert [list(range(90, 100)), [99]] == [second.offsets(topic, 0), second.offsets(topic, 1)]
+
+
+@pytest.mark.kafka
+def test_partitions_move_without_loss(stage: Stage, eventually: Callable[..., Any]) -> None:
+    """A second worker takes half of the partitions and leaves again; with a shared store nothing is lost."""
+    topic, sole = stage.topic, stage.other
+    stage.admin.create([TopicSpec(topic, partitions=4), TopicSpec(sole, partitions=2)])
+    all_partitions = {(topic, number) for number in range(4)} | {(sole, 0), (sole, 1)}
+    store: dict[tuple[str, int], int | None] = {}
+    sinks = [stage.sink(topic, sole, sole_topics=frozenset([sole])) for _ in range(2)]
+    for sink in sinks:
+        sink.positions = store
+
+    loaded = 0
+    enough = asyncio.Event()
+    commits = []
+
+    async def commit(_app: Any, revoked: Any, **_: Any) -> None:
+        if revoked:
+            positions = {(tp.topic, tp.partition): store.get((tp.topic, tp.partition)) or 0 for tp in revoked}
+            commits.append(await sinks[0].app.consumer.commit_positions(positions))
+
+    sinks[0].app.on_partitions_revoked.connect(commit)
+
+    async def load() -> None:
+        nonlocal loaded
+        while not enough.is_set():
+            await stage.publish(*(numbered(name, 50, number) for name, number in sorted(all_partitions)))
+            loaded += 50
+
+    def received() -> list[list[int]]:
+        return [sorted(sinks[0].offsets(*tp) + sinks[1].offsets(*tp)) for tp in sorted(all_partitions)]
+
+    async def scenario() -> None:
+        loading = asyncio.create_task(load())
+        async with sinks[0].running():
+            await eventually(lambda: sinks[0].assigned == all_partitions)
+            async with sinks[1].running():
+                await eventually(lambda: len(sinks[1].assigned) == 2 and len(sinks[0].assigned) == 4)
+                assert {(sole, 0), (sole, 1)} < sinks[0].assigned
+                await eventually(lambda: len(sinks[1].batches) > 20)
+            await eventually(lambda: sinks[0].assigned == all_partitions)
+            enough.set()
+            await loading
+            await eventually(lambda: all(len(offsets) >= loaded for offsets in received()))
+
+    asyncio.run(scenario())
+    assert [list(range(loaded))] * 6 == received()
+    assert frozenset(all_partitions) in sinks[0].revoked
+    assert commits
+    assert all(commits)
+
+
+@pytest.mark.kafka
+def test_a_full_buffer_stops_its_own_partition_only(stage: Stage, eventually: Callable[..., Any]) -> None:
+    """No more is held than the share and a batch; the other partition goes on; room wakes at once."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic, partitions=2)])
+    buffer = Buffer(20_000)
+    sink = stage.sink(buffer=buffer, batch_max_records=100)
+    bulky = Outgoing(topic, 0)
+    for _ in range(2000):
+        bulky.append(None, b"x" * 100)
+
+    async def scenario() -> None:
+        await stage.publish(bulky)
+        sink.hold = True
+        async with sink.running():
+            await eventually(lambda: not buffer.has_room(topic, 0))
+            await asyncio.sleep(0.3)
+            assert len(sink.offsets(topic, 0)) == 200
+            assert buffer.held == 20_000
+            started = time.monotonic()
+            await stage.publish(numbered(topic, 1, 1))
+            await eventually(lambda: sink.offsets(topic, 1))
+            assert time.monotonic() - started < 0.5
+            started = time.monotonic()
+            buffer.give_back(topic, 0, 10_000)
+            await eventually(lambda: len(sink.offsets(topic, 0)) == 300)
+            assert time.monotonic() - started < 0.2
+            sink.hold = False
+            buffer.give_back(topic, 0, 20_000)
+            await eventually(lambda: len(sink.offsets(topic, 0)) == 2000)
+
+    asyncio.run(scenario())
+    assert not holes(sink.offsets(topic, 0))
+
+
+@pytest.mark.kafka
+def test_nothing_grows_over_many_batches(stage: Stage, eventually: Callable[..., Any]) -> None:
+    """Faust's ledger of acknowledgements and gaps stays empty, and no message outlives its batch."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic)])
+    sink = stage.sink(batch_max_records=10)
+
+    async def scenario() -> None:
+        await stage.publish(numbered(topic, 20_000))
+        async with sink.running():
+            await eventually(lambda: len(sink.offsets(topic, 0)) == 20_000 and sink.commits > 1)
+            consumer = sink.app.consumer
+            assert not any(map(len, [*consumer._acked.values(), *consumer._acked_index.values()]))
+            assert not any(map(len, consumer._gap.values()))
+            gc.collect()
+            assert len(consumer._unacked_messages) <= 1
+            assert not consumer._n_acked
+
+    asyncio.run(scenario())
+    assert len(sink.batches) >= 2000
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize(
+    ("position", "cause"), [(3, "offsets 3 to 39 have been deleted"), (101, "the topic ends at 100")]
+)
+def test_a_position_outside_of_the_topic_stops_the_worker(
+    stage: Stage,
+    eventually: Callable[..., Any],
+    position: int,
+    cause: str,
+) -> None:
+    """Records deleted before they were read, or a topic made anew: the worker stops and skips nothing."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic)])
+    asyncio.run(stage.publish(numbered(topic, 100)))
+    stage.forget(40)
+    sink = stage.sink()
+    sink.positions = {(topic, 0): position}
+
+    async def scenario() -> None:
+        async with sink.running():
+            await eventually(lambda: sink.app.crash_reason)
+
+    asyncio.run(scenario())
+    assert isinstance(sink.app.crash_reason, StateError)
+    assert cause in str(sink.app.crash_reason)
+    assert not sink.batches
+
+
+@pytest.mark.kafka
+def test_records_deleted_ahead_of_a_slow_worker_stop_it(stage: Stage, eventually: Callable[..., Any]) -> None:
+    """Retention that overtakes the worker is told like a position that was lost before the start."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic)])
+    sink = stage.sink(buffer=Buffer(1), batch_max_records=10, fetch_max_bytes=1000)
+    sink.hold = True
+
+    async def scenario() -> None:
+        await stage.publish(numbered(topic, 2000), size=300)
+        async with sink.running():
+            await eventually(lambda: sink.batches)
+            await asyncio.to_thread(stage.forget, 1500)
+            sink.hold = False
+            sink.buffer.reset()
+            await eventually(lambda: sink.app.crash_reason)
+
+    asyncio.run(scenario())
+    assert isinstance(sink.app.crash_reason, StateError)
+    assert "to 1499 have been deleted" in str(sink.app.crash_reason)
+    assert sink.offsets(topic, 0) == list(range(len(sink.offsets(topic, 0))))
+
+
+@pytest.mark.kafka
+def test_a_worker_without_a_position_starts_at_the_first_record_there_is(
+    stage: Stage, eventually: Callable[..., Any]
+) -> None:
+    """The beginning is where retention has left it."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic)])
+    asyncio.run(stage.publish(numbered(topic, 100)))
+    stage.forget(40)
+    sink = stage.sink()
+
+    async def scenario() -> None:
+        async with sink.running():
+            await eventually(lambda: len(sink.offsets(topic, 0)) >= 60)
+
+    asyncio.run(scenario())
+    assert sink.offsets(topic, 0) == list(range(40, 100))
+
+
+@pytest.mark.kafka
+def test_commits_of_partitions_that_have_moved_are_refused_quietly(
+    stage: Stage, eventually: Callable[..., Any]
+) -> None:
+    """A failed offset commit is `False`, never a crash."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic)])
+    sink = stage.sink()
+
+    async def scenario() -> None:
+        async with sink.running():
+            await eventually(lambda: sink.assigned)
+            assert await sink.app.consumer.commit_positions({(topic, 5): 1}) is False
+            assert await sink.app.consumer.commit_positions({(topic, 0): 0}) is True
+            assert sink.app.crash_reason is None
+
+    asyncio.run(scenario())
+    assert stage.admin.committed(stage.group, topic) == {0: 0}
+
+
+@pytest.mark.kafka
+def test_the_end_of_a_partition_is_known_once_it_is_read(
+    stage: Stage, eventually: Callable[..., Any]
+) -> None:
+    """The lag can be told for what is assigned; anything else is not known rather than an error."""
+    stage.admin.create([TopicSpec(stage.topic)])
+    sink = stage.sink()
+
+    async def scenario() -> None:
+        await stage.publish(numbered(stage.topic, 10))
+        async with sink.running():
+            consumer = sink.app.consumer
+            assert consumer.end_offset(stage.topic, 0) is None
+            await eventually(lambda: sink.batches)
+            assert consumer.end_offset(stage.topic, 0) == 10
+            assert consumer.end_offset(stage.topic, 1) is None
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_keys_decide_the_partition_as_for_every_client(stage: Stage) -> None:
+    """Records published without a partition lie where aiokafka's own producer puts their keys, in order."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic, partitions=5)])
+    partitioner = DefaultPartitioner()
+
+    async def scenario() -> list[aiokafka.ConsumerRecord]:
+        await stage.publish(numbered(topic, 300, None), numbered(topic, 300, None))
+        consumer = aiokafka.AIOKafkaConsumer(
+            topic, bootstrap_servers=stage.broker, auto_offset_reset="earliest", enable_auto_commit=False
+        )
+        await consumer.start()
+        records = [await consumer.getone() for _ in range(600)]
+        await consumer.stop()
+        return records
+
+    records = asyncio.run(scenario())
+    assert [partitioner(record.key, list(range(5)), list(range(5))) for record in records] == [
+        record.partition for record in records
+    ]
+    for number in range(5):
+        values = [int(record.value) for record in records if record.partition == number]
+        half = len(values) // 2
+        assert values == sorted(values[:half]) * 2
+
+
+@pytest.mark.kafka
+def test_admin_knows_its_topics(stage: Stage) -> None:
+    """Topics are created once, compacted where asked; what does not exist is left out and not created."""
+    plain, compact, absent = stage.topic, stage.other, stage.topic + "-absent"
+    for _ in range(2):
+        stage.admin.create([TopicSpec(plain, 3), TopicSpec(compact, compacted=True)])
+    assert stage.admin.partitions([plain, compact, absent]) == {plain: 3, compact: 1}
+    assert stage.admin.partitions([absent]) == {}
+    assert stage.admin.end_offsets(plain) == {0: 0, 1: 0, 2: 0}
+    assert stage.admin.committed(stage.group, plain) == {}
+    resource = ConfigResource(ConfigResourceType.TOPIC, compact)
+    assert "compact" in str(stage.admin._client.describe_configs([resource]))
+
+
+@pytest.mark.kafka
+def test_a_partition_that_is_not_there_is_a_clear_error(stage: Stage) -> None:
+    """Publishing to a partition that does not exist names the topic and how many it has."""
+    stage.admin.create([TopicSpec(stage.topic, 2)])
+    with pytest.raises(StreamerError, match=f"topic {stage.topic} has 2 partitions, no number 7"):
+        asyncio.run(stage.publish(numbered(stage.topic, 1, 7)))
