@@ -1,6 +1,7 @@
 """Asks a Kafka cluster about its topics and creates them."""
 
 import socket
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -12,6 +13,8 @@ from streamer.transport.seam import TopicSpec
 
 _PROBE_TIMEOUT_S = 2.0
 _START_TIMEOUT_MS = 4_000
+_RETRY_FIRST_S = 0.05
+_RETRY_MOST_S = 1.0
 _REMEDY = "Start one with `scripts/kafka start`, or name another with --broker"
 
 Answer = TypeVar("Answer")
@@ -33,6 +36,7 @@ class KafkaAdmin:
     ) -> None:
         self._servers = ",".join(servers)
         self._replication_factor = replication_factor
+        self._patience_s = request_timeout_ms / 1000
         _probe(servers)
         try:
             self._client = KafkaAdminClient(
@@ -67,7 +71,7 @@ class KafkaAdmin:
         if not missing:
             return
         try:
-            self._client.create_topics(missing, wait_for_metadata=True)
+            patiently(lambda: self._client.create_topics(missing, wait_for_metadata=True), self._patience_s)
         except errors.TopicAlreadyExistsError:
             # Another worker was faster with one of them; it may have left others.
             if len(missing) > 1:
@@ -106,9 +110,26 @@ class KafkaAdmin:
 
     def _ask(self, question: Callable[[], Answer]) -> Answer:
         try:
-            return question()
+            return patiently(question, self._patience_s)
         except errors.KafkaError as error:
             raise StreamerError(f"the Kafka broker at {self._servers} did not answer: {error!r}") from error
+
+
+def patiently(question: Callable[[], Answer], seconds: float) -> Answer:
+    """Ask again for so long while the error says that it will pass; then raises the last one.
+
+    A broker that has just started, or lost its leader, has no group coordinator for a moment.
+    """
+    deadline = time.monotonic() + seconds
+    wait = _RETRY_FIRST_S
+    while True:
+        try:
+            return question()
+        except errors.KafkaError as error:
+            if not error.retriable or time.monotonic() + wait > deadline:
+                raise
+        time.sleep(wait)
+        wait = min(wait * 2, _RETRY_MOST_S)
 
 
 def _probe(servers: Iterable[str]) -> None:
