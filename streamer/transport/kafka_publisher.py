@@ -5,7 +5,6 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,7 @@ _SEED = np.uint32(0x9747B28C)
 # Lengths, offsets and flags of a record and the header of its batch take less than this.
 _OVERHEAD = 128
 _HEADER_OVERHEAD = 10
-_HEADER_NAME_BYTES = 64  # more than any name of ours takes, with its overhead
+_SHOWN = 128
 
 
 def murmur2_many(keys: Sequence[bytes]) -> npt.NDArray[np.uint32]:
@@ -127,14 +126,17 @@ class KafkaPublisher:
         """
         if self._failure is not None:
             raise self._failure
-        self._check_sizes(outgoing)
         deliveries: list[Awaitable[object]] = []
         try:
             async with asyncio.timeout(self._settings.delivery_timeout_s):
-                for partition, part in await self._by_partition(outgoing):
+                parts = [
+                    (partition, list(self._batches(part)))
+                    for partition, part in await self._by_partition(outgoing)
+                ]
+                for partition, batches in parts:
                     # aiokafka lets a newcomer overtake who waits for the batch before to leave.
                     async with self._turns[outgoing.topic, partition]:
-                        for batch in self._batches(part):
+                        for batch in batches:
                             sent = await self._producer.send_batch(batch, outgoing.topic, partition=partition)
                             deliveries.append(sent)
         except (errors.KafkaError, TimeoutError) as error:
@@ -177,25 +179,6 @@ class KafkaPublisher:
             self._producer._message_accumulator.fail_all(errors.KafkaError("given up"))  # noqa: SLF001 - no public way
         return self._failure
 
-    def _check_sizes(self, outgoing: Outgoing) -> None:
-        limit = self._settings.max_batch_size - _OVERHEAD
-        largest = max((len(value) for value in outgoing.values if value), default=0)
-        largest += max((len(key) for key in outgoing.keys if key), default=0)
-        # All headers together are a bound that is cheaper than the largest of them.
-        pairs = list(chain.from_iterable(outgoing.headers))
-        largest += sum(len(text) for _, text in pairs) + len(pairs) * _HEADER_NAME_BYTES
-        if largest <= limit:
-            return
-        for index, (key, value, headers) in enumerate(
-            zip(outgoing.keys, outgoing.values, outgoing.headers, strict=True)
-        ):
-            size = len(key or b"") + len(value or b"") + _header_bytes(headers)
-            if size > limit:
-                raise StreamerError(
-                    f"record {index} of {len(outgoing)} for topic {outgoing.topic} takes {size} bytes, more "
-                    f"than the {limit} that fit into a batch (max_batch_size here, message.max.bytes there)"
-                )
-
     async def _by_partition(self, outgoing: Outgoing) -> list[tuple[int, Outgoing]]:
         count = len(await self._producer.partitions_for(outgoing.topic))
         if outgoing.partition is not None:
@@ -221,14 +204,28 @@ class KafkaPublisher:
         now = int(time.time() * 1000)
         batch = self._producer.create_batch()
         append = batch.append
+        empty = True
         for key, value, headers in zip(part.keys, part.values, part.headers, strict=True):
             listed = list(headers)
-            if append(timestamp=now, key=key, value=value, headers=listed) is None:
-                batch.close()
-                yield batch
-                batch = self._producer.create_batch()
-                append = batch.append
+            if empty or append(timestamp=now, key=key, value=value, headers=listed) is None:
+                # The first record of a batch is taken whatever its size.
+                self._check_size(part.topic, key, value, headers)
+                if not empty:
+                    batch.close()
+                    yield batch
+                    batch = self._producer.create_batch()
+                    append = batch.append
                 append(timestamp=now, key=key, value=value, headers=listed)
-        if batch.record_count():
+                empty = False
+        if not empty:
             batch.close()
             yield batch
+
+    def _check_size(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
+        limit = self._settings.max_batch_size - _OVERHEAD
+        size = len(key or b"") + len(value or b"") + _header_bytes(headers)
+        if size > limit:
+            raise StreamerError(
+                f"a record for topic {topic} with key {(key or b'')[:_SHOWN]!r} takes {size} bytes, more than"
+                f" the {limit} that fit into a batch (max_batch_size here, message.max.bytes there)"
+            )

@@ -171,13 +171,15 @@ def test_something_else_than_a_broker_is_said_too() -> None:
             KafkaAdmin([address])
 
 
-def test_a_record_too_large_is_refused_before_anything_is_sent() -> None:
-    """The send raises, naming the record and the limit, and needs no broker for that."""
-    outgoing = numbered("t", 3)
-    outgoing.append(b"key", b"x" * 2000)
-    publisher = KafkaPublisher(PublisherSettings(["localhost:1"], max_batch_size=1024))
-    with pytest.raises(StreamerError, match="record 3 of 4 for topic t takes 2003 bytes"):
-        asyncio.run(publisher.send(outgoing))
+@pytest.mark.kafka
+def test_a_record_too_large_is_refused_before_anything_is_sent(stage: Stage) -> None:
+    """The send raises, naming the record and the limit, and the small records before it stay here too."""
+    stage.admin.create([TopicSpec(stage.topic)])
+    outgoing = numbered(stage.topic, 3)
+    outgoing.append(b"large", b"x" * 2000)
+    with pytest.raises(StreamerError, match=f"for topic {stage.topic} with key b'large' takes 2005 bytes"):
+        asyncio.run(stage.publish(outgoing, size=1024))
+    assert stage.admin.end_offsets(stage.topic) == {0: 0}
 
 
 def holes(offsets: list[int]) -> list[int]:
