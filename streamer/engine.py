@@ -43,6 +43,9 @@ DIRTY_SHARE = 4
 IDENTITIES_SHARE = 8
 """One part in so many of the memory budget holds the marks of payments seen."""
 
+CATCH_UP = 64
+"""Payments before a crash whose keys, of each entity, are brought up to date at a commit."""
+
 
 def no_lap(_: str) -> None:
     """Measure nothing."""
@@ -100,7 +103,7 @@ class Engine:
             allowed_lateness=settings.events.allowed_lateness,
             blocks=_Blocks(store),
             spilled=not store.empty,
-            next_number=store.progress.redo,
+            next_number=store.progress.batches,
         )
         self._decided = DecidedBatches(store)
         self._identities = Identities(
@@ -202,6 +205,7 @@ class Engine:
                 self._scorers[self._models.index(name)] = scorer
                 self._versions[name] = version
             self._encoder = self._new_encoder()
+        self._features.catch_up(None if everything else CATCH_UP)
         before, most = (None, None) if everything else self._ripe()
         rows.extend(prefixed(BLOCKS, self._features.cut(before, most)))
         self._changed = False
@@ -303,7 +307,7 @@ class Engine:
         return before, most
 
     def _redo(self, start: int) -> None:
-        """Bring the features up to date with the batches decided after their keys were last written."""
+        """Give the features the batches decided after their keys were last written."""
         for number, decided in self._decided.scan(start):
             data, ends = decided.payment.data.tobytes(), decided.payment.ends
             rows = [

@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from streamer.batch import Float64, Int64
+from streamer.batch import Float64, Int64, Text
 from streamer.errors import StreamerError
 from streamer.features.blocks import (
     EVENTS,
@@ -23,12 +23,14 @@ from streamer.features.keys import (
     FIRST_BUCKETS,
     FREE_SLOTS,
     GRANULE,
+    HASH,
     LONGEST,
     RECORD,
     TOP_GRANULE,
     TOP_SLOT,
     USED_GRANULES,
     aligned,
+    are_same,
     forget,
     look_up,
     new_index,
@@ -54,6 +56,7 @@ from streamer.features.layout import (
 )  # fmt: skip
 from streamer.features.loading import COUNT_AT, BlockStore, Stored, find_blocks, pack_bytes, unusable
 from streamer.features.plan import Compiled
+from streamer.features.redo import Redo
 from streamer.features.rows import close_keys, open_keys, pick_keys
 from streamer.features.windows import step
 
@@ -66,6 +69,9 @@ INDEX_BYTES = 8 * RECORD + 8
 
 PACKED: Final = 4_096
 """Keys that are packed at once."""
+
+CAUGHT_UP: Final = 4_096
+"""Payments whose keys come into memory at once to be counted again."""
 
 _NOTHING: Final = np.empty(0)
 
@@ -112,6 +118,7 @@ class EntityTable:
         self._packed = np.empty(0, np.uint8)
         self._scratch = np.empty(EVENTS, np.int64)
         self._spilled = spilled
+        self._redo = Redo(compiled.entity.keys, compiled.columns)
 
     @property
     def dirty(self) -> int:
@@ -147,34 +154,47 @@ class EntityTable:
 
     def update(self, prepared: Prepared, number: int, out: Float64, column: int) -> None:
         """Answer a batch into `out[:, column:column + width]`, and count it."""
-        slots = self._slots_of(prepared)
+        self._state.meta[BATCH] = number
+        text, hashes = prepared.keys(self._compiled.entity.keys)
+        slots = self._slots_of(text, hashes)
         stride = out.strides[0] // out.itemsize
         flat = as_strided(out[:, column:], (max((len(out) - 1) * stride + self.width, 0),), out.strides[1:])
-        self._step(prepared, number, slots, flat, stride)
+        self._step(prepared, slots, flat, stride)
 
     def replay(self, prepared: Prepared, number: int) -> None:
-        """Count a batch where it is not yet counted."""
-        slots = self._slots_of(prepared)
-        as_of = self._state.headers[slots.astype(np.int64) * self._compiled.plan.shape.header + AS_OF]
-        slots[as_of > number] = -1
-        self._step(prepared, number, slots, _NOTHING, 0)
+        """Count a batch where it is not yet counted, each key when it comes into memory."""
+        self._redo.add(prepared, number)
 
-    def _slots_of(self, prepared: Prepared) -> Int32:
-        """Where the keys of a batch are, once all of them are in memory; -1 where there is none."""
-        n = len(prepared.batch)
+    def catch_up(self, payments: int | None) -> bool:
+        """Bring the keys of so many payments into memory that are to be counted again; says if any are left.
+
+        Without `payments` of all.
+        """
+        while self._redo.left:
+            text, hashes = self._redo.take(CAUGHT_UP if payments is None else payments)
+            self._slots_of(text, hashes)
+            if payments is not None:
+                break
+        return self._redo.left > 0
+
+    def forget_redo(self) -> None:
+        """No key lacks anything any more."""
+        self._redo = Redo(self._compiled.entity.keys, self._compiled.columns)
+
+    def _slots_of(self, text: Text, hashes: Int64) -> Int32:
+        """Where keys are, once all of them are in memory; -1 where there is none."""
+        n = len(text)
         slots, fresh = np.empty(n, np.int32), np.empty(n, np.int32)
         self._reserve(n, n, slots[:0])
-        text, hashes = prepared.keys(self._compiled.entity.keys)
         found = look_up(self._index, text.data, text.ends, hashes, slots, fresh)
         if found:
             self._open(fresh[:found], slots)
         return slots
 
-    def _step(self, prepared: Prepared, number: int, slots: Int32, out: Float64, stride: int) -> None:
-        """Count a batch, and answer it if there is room for answers."""
+    def _step(self, prepared: Prepared, slots: Int32, out: Float64, stride: int) -> None:
+        """Answer a batch and count it."""
         batch, compiled, state = prepared.batch, self._compiled, self._state
         n = len(batch)
-        state.meta[BATCH] = number
         values = np.empty((len(compiled.columns), n), np.int64)
         kept = {}
         for place, one in enumerate(compiled.columns):
@@ -261,10 +281,15 @@ class EntityTable:
         for found in stored:
             begin[found.place] = found.begin
         open_keys(state, compiled.plan, slots, begin, begin // BLOCK_CHUNKS)
-        if not stored:
-            return
+        if stored:
+            self._load(stored, slots, batch)
+        if len(self._redo):
+            self._count_again(slots, batch)
+
+    def _load(self, stored: list[Stored], slots: Int32, batch: Int32) -> None:
+        """Fill keys with what the store has of them."""
+        state, compiled = self._state, self._compiled
         counts = np.array([sum(value[COUNT_AT] for value in found.values) for found in stored])
-        self._reserve(0, int((counts // CHUNK_ROWS + 2).sum()) + len(batch), batch)
         total = int(counts.sum())
         times, values = np.empty(total, np.int64), np.empty((len(compiled.columns), total), np.int64)
         row_keys = [key for found in stored for key in found.keys]
@@ -283,21 +308,30 @@ class EntityTable:
         headers = mine.astype(np.int64) * compiled.plan.shape.header
         state.headers[headers + AS_OF] = [found.as_of for found in stored]
         state.numbers[2 * headers + CUT] = LOADING
-        bits = bits_of(compiled.masks, dict(zip(compiled.columns, values, strict=True)), total)
-        live = np.ones(total, np.bool_)
-        step(
-            state,
-            compiled.plan,
-            self._work,
-            np.repeat(mine, counts),
-            times,
-            live,
-            bits,
-            values,
-            _NOTHING,
-            0,
-        )
+        self._fill(np.repeat(mine, counts), times, values, len(stored), batch)
         state.numbers[2 * headers + CUT] = 0
+
+    def _count_again(self, slots: Int32, batch: Int32) -> None:
+        """Count the payments that the stored rows of keys lack."""
+        header = self._compiled.plan.shape.header
+        as_of = self._state.headers[slots.astype(np.int64) * header + AS_OF]
+        places, rows = self._redo.find(self._index.records[RECORD * slots.astype(np.int64) + HASH])
+        lacking = self._redo.numbers[rows] >= as_of[places]
+        places, rows = places[lacking], rows[lacking]
+        same = np.empty(len(rows), np.bool_)
+        keys = self._redo.keys
+        are_same(self._index, slots[places], keys.data, keys.ends, rows, same)
+        places, rows = places[same], rows[same]
+        values = np.ascontiguousarray(self._redo.values[:, rows])
+        self._fill(slots[places], self._redo.times[rows], values, len(slots), batch)
+
+    def _fill(self, slots: Int32, times: Int64, values: Int64, keys: int, batch: Int32) -> None:
+        """Count events of so many keys that have just come into memory."""
+        compiled, n = self._compiled, len(slots)
+        self._reserve(0, n // CHUNK_ROWS + 2 * min(keys, n) + len(batch), batch)
+        bits = bits_of(compiled.masks, dict(zip(compiled.columns, values, strict=True)), n)
+        live = np.ones(n, np.bool_)
+        step(self._state, compiled.plan, self._work, slots, times, live, bits, values, _NOTHING, 0)
 
     def _find(self, slots: Int32) -> list[Stored]:
         """The blocks of those keys of which the store has any."""

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from streamer.batch import Bytes, Int64, Text
+from streamer.batch import Bool, Bytes, Int64, Text
 from streamer.errors import StreamerError
 from streamer.features.compiled import kernel, part
 from streamer.features.layout import Int32, UInt32
@@ -228,6 +228,14 @@ def look_up(index: Index, data: Bytes, ends: Int64, hashes: Int64, slots: Int32,
             found += 1
         slots[i] = slot
     return found
+
+
+@kernel
+def are_same(index: Index, slots: Int32, data: Bytes, ends: Int64, rows: Int64, out: Bool) -> None:
+    """Whether each slot has the key that stands at a row of a column of text."""
+    for i in range(slots.shape[0]):
+        start = ends[rows[i]]
+        out[i] = _same(index, np.int64(slots[i]), data, start, ends[rows[i] + 1] - start)
 
 
 @kernel

@@ -1,7 +1,8 @@
 """The features of a topology: one table of keys per entity, within one memory budget."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -16,6 +17,10 @@ from streamer.features.plan import compile_entity
 __all__ = ["BlockStore", "Columns", "Features", "warm_up"]
 
 
+NEVER: Final = 1 << 62
+"""Later than any batch."""
+
+
 class Features:
     """Exact features of payments, and the state they come from.
 
@@ -23,9 +28,9 @@ class Features:
     their next payment; `spilled` says that it may hold some from before. `allowed_lateness` (ms) is how much
     older than the newest event one may be; events that are older still must be rejected before.
 
-    Batches are numbered. What they changed need not be written at once, as long as they are kept: after a
-    crash `replay` counts them again from `oldest` on, each only for the keys that lack it. `next_number` is
-    that of the batch to come, after a crash the first to be replayed.
+    Batches are numbered, `next_number` is that of the batch to come. What they changed need not be written at
+    once, as long as they are kept: after a crash `replay` is given them again from `oldest` on, and each is
+    counted for the keys that lack it: when a key comes into memory, or by `catch_up`.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are named where they are given
@@ -45,6 +50,7 @@ class Features:
             for entity in entities
         ]
         self._next = next_number
+        self._redone_from = self._redone_at = NEVER
         self._budget = memory_budget
         self.names: tuple[str, ...] = tuple(
             feature.name for entity in entities for feature in entity.features
@@ -63,14 +69,17 @@ class Features:
     @property
     def oldest(self) -> int:
         """Number of the first batch that holds something not known to be in the store."""
-        return min(
-            (one for table in self._tables if (one := table.unwritten_since) is not None), default=self._next
-        )
+        return self._with_redo(table.unwritten_since for table in self._tables)
 
     @property
     def oldest_after_cut(self) -> int:
         """What `oldest` will be when the last cut is written; it may be stored together with its rows."""
-        return min((one for table in self._tables if (one := table.since) is not None), default=self._next)
+        return self._with_redo(table.since for table in self._tables)
+
+    def _with_redo(self, since: Iterable[int | None]) -> int:
+        """The first of these batches; of those to be counted again, while a key may wait that they changed."""
+        first = min((one for one in since if one is not None), default=self._next)
+        return first if first >= self._redone_at else min(first, self._redone_from)
 
     @property
     def keys(self) -> dict[str, int]:
@@ -98,11 +107,23 @@ class Features:
         return out
 
     def replay(self, batch: Columns, number: int) -> None:
-        """Count a batch again for every key that was stored without it, in order of numbers."""
-        self._begin(number)
+        """Count a batch again for every key that was stored without it, in order of numbers.
+
+        All of them come before the first `update`.
+        """
+        self._redone_from, self._redone_at = min(self._redone_from, number), NEVER
         prepared = Prepared(batch)
         for table in self._tables:
             table.replay(prepared, number)
+
+    def catch_up(self, payments: int | None) -> None:
+        """Count payments again of keys that have not come up since a crash, of each entity so many, or all."""
+        if self._redone_from < NEVER and self._redone_at == NEVER:
+            left = [table.catch_up(payments) for table in self._tables]
+            if not any(left):
+                self._redone_at = self._next
+                for table in self._tables:
+                    table.forget_redo()
 
     def _begin(self, number: int) -> None:
         self._next = max(self._next, number + 1)
@@ -118,7 +139,7 @@ class Features:
         first. A key that changes again is in a later cut again.
         """
         end = self._next if before is None else min(before, self._next)
-        begin = self.oldest_after_cut
+        begin = min((one for table in self._tables if (one := table.since) is not None), default=self._next)
         if most is None:
             return [row for table in self._tables for row in table.cut(table.older(end))]
         numbers = range(begin, end)

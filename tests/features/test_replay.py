@@ -47,7 +47,7 @@ class Worker:
             memory_budget=self.budget,
             allowed_lateness=200,
             blocks=self.blocks,
-            next_number=self.replay_from,
+            next_number=self.stored,
         )
         for number in range(self.replay_from, self.stored):
             features.replay(self.batches[number], number)
@@ -60,6 +60,7 @@ class Worker:
 
     def commit(self, before: int | None, most: int | None) -> None:
         """Store some rows, together with the batches decided and where to begin again."""
+        self.features.catch_up(most)
         dirty = self.features.dirty
         rows = self.features.cut(before, most)
         if most is not None:
