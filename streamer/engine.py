@@ -37,7 +37,7 @@ from streamer.state.store import (
 )
 from streamer.topology import ACTIONS, Topology
 
-DIRTY_SHARE = 4
+DIRTY_SHARE = 2
 """Keys waiting to be written may take one part in so many of the memory budget."""
 
 IDENTITIES_SHARE = 8
@@ -293,14 +293,14 @@ class Engine:
         known[:, blank] = np.nan
         return known
 
-    def _ripe(self) -> tuple[int | None, int | None]:
+    def _ripe(self) -> tuple[int, int]:
         """Which keys have waited long enough: those changed before this batch, and how many of them."""
-        if self._features.dirty_bytes > self.settings.state.memory_budget // DIRTY_SHARE:
-            return None, None
         limit = self.settings.commit.redo_payments
         while self._sizes and self._unwritten - self._sizes[0][1] >= limit:
             self._unwritten -= self._sizes.popleft()[1]
         before = self._sizes[0][0] if self._sizes else self._batches
+        if self._features.dirty_bytes > self.settings.state.memory_budget // DIRTY_SHARE:
+            before = self._batches
         # No payment makes more keys wait than there are entities, so as many a payment keep up.
         most = self.settings.commit.max_dirty_rows + self._uncut * len(self.topology.all_entities)
         self._uncut = 0
