@@ -137,7 +137,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     interval_ms: Annotated[int, Note("longest time between two commits", "ms", low=1)] = 50
     redo_payments: Annotated[
         int, Note("payments that a start may have to count again, so that keys are written less often", low=0)
-    ] = 100_000
+    ] = 1_000_000
     max_dirty_rows: Annotated[int, Note("changed rows that bring a commit forward", "rows", low=1)] = 1_000
     fsync_interval_ms: Annotated[int, Note("time between forced writes to disk", "ms", low=1)] = 1_000
     group_commit_interval_ms: Annotated[
