@@ -125,7 +125,7 @@ class Aggregate:
         return max((self._window(window, where, 0) + delay for window in self.windows), default=0)
 
     def _ranked(self, entity: str) -> "list[Aggregate]":
-        if self.name is not None and "{k}" not in self.name:
+        if self.ranks > 1 and self.name is not None and "{k}" not in self.name:
             raise TopologyError(
                 f"entity {entity!r}: {self.name!r} would name {self.ranks} features; put {{k}} into it"
             )

@@ -36,7 +36,7 @@ from streamer.features.layout import (
     Work,
 )
 from streamer.features.lists import advance_lists, recall_lists
-from streamer.features.measures import collect, has_room, measure, own_part
+from streamer.features.measures import collect, collect_nothing, has_room, measure, own_part
 from streamer.features.memory import prefetch
 from streamer.features.occurrences import EARLIER, LATER, find_neighbours
 from streamer.features.rows import insert, trim
@@ -211,10 +211,7 @@ def step(
             if answers:
                 answer_nothing(plan, out, i * stride)
             if collects:
-                for c in range(
-                    (i - begin) * plan.collected.shape[0], (i - begin + 1) * plan.collected.shape[0]
-                ):
-                    work.ends[c] = work.ends[c - 1] if c else 0
+                collect_nothing(plan, work, i - begin)
             continue
         if collects and not has_room(state, plan, work, slot, i - begin):
             return i
