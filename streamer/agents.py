@@ -150,6 +150,7 @@ class Agents:
         metrics.decisions(answer.actions)
         metrics.rejections(self._topics.payments_rejected, answer.codes)
         metrics.entities_present(answer.present)
+        metrics.missing_rates(answer.unrated)
         metrics.latencies(time.time() - np.array(records.timestamps) / 1000.0)
 
     async def _learn_from(self, records: Records) -> None:

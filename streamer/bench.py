@@ -27,6 +27,7 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.generate import outgoing
 from streamer.settings import Settings
 from streamer.simulator import Encoded
+from streamer.simulator.places import rates_csv
 from streamer.transport.connect import Connection, connect
 from streamer.transport.seam import TopicSpec
 from streamer.workloads import Workload
@@ -152,7 +153,13 @@ class _Worker:
 
 @contextmanager
 def _worker(job: BenchJob, workload: Workload, prefix: str, directory: Path) -> Iterator[_Worker]:
-    environment = os.environ | {"STREAMER_TOPICS_PREFIX": prefix, "STREAMER_WEB_PORT": "0"}
+    rates = directory / "rates.csv"
+    rates.write_text(rates_csv())
+    environment = os.environ | {
+        "STREAMER_TOPICS_PREFIX": prefix,
+        "STREAMER_WEB_PORT": "0",
+        "STREAMER_RATES_FILE": str(rates),
+    }
     if job.memory is not None:
         environment["STREAMER_STATE_MEMORY_BUDGET"] = job.memory
     pin = ["taskset", "-c", CORE] if shutil.which("taskset") else []

@@ -11,6 +11,7 @@ import numpy as np
 from streamer.acceptance import Acceptance, Accepted
 from streamer.batch import Float64, Outgoing, Records, Text
 from streamer.codec import PaymentCodec
+from streamer.conversion import convert, convert_again, take_effect
 from streamer.decisions import Judge
 from streamer.encoding import DecisionEncoder
 from streamer.events import Payment, Reason
@@ -19,6 +20,7 @@ from streamer.features.table import Features
 from streamer.features.table import warm_up as features_warm_up
 from streamer.models.scorer import Scorer, compile_pipeline
 from streamer.payments import PaymentBatch
+from streamer.rates import RateTable, read_rates
 from streamer.rejections import encode_rejection
 from streamer.settings import Settings
 from streamer.state.decided import Decided, DecidedBatches, rows_of
@@ -61,6 +63,7 @@ class Answer:
     actions: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     present: Mapping[str, int] = field(default_factory=dict)
+    unrated: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -76,10 +79,11 @@ class Taken:
 class Engine:
     """Decides payments of one topology on one store; synchronous, without a clock.
 
-    `lap` is told the name of each stage when it ends, for whoever measures.
+    `lap` is told the name of each stage when it ends, for whoever measures. `rates` are read from the file
+    that the settings name unless they are given.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first are named where they are given
         self,
         topology: Topology,
         store: Store,
@@ -87,6 +91,7 @@ class Engine:
         *,
         lap: Callable[[str], None] = no_lap,
         emit_features: bool = False,
+        rates: RateTable | None = None,
     ) -> None:
         self.topology = topology
         self.settings = settings
@@ -96,6 +101,7 @@ class Engine:
         self._emit_features = emit_features
         self._topics = settings.topics.resolved
         self._codec = PaymentCodec(topology.source, settings.events, settings.pan_policy)
+        self._rates = read_rates(settings.rates.file, topology.base_currency) if rates is None else rates
         budget = settings.state.memory_budget
         self._features = Features(
             topology.all_entities,
@@ -129,7 +135,7 @@ class Engine:
         self._unwritten = self._uncut = 0
         self._changed = False
         self._commits = store.progress.commits
-        self._rows: list[Row] = []
+        self._rows = take_effect(self._rates, store)
         if store.progress.topology != topology.fingerprint:
             names = msgspec.msgpack.encode(self.columns)
             self._rows.append((META + b"columns/" + topology.fingerprint.encode(), names))
@@ -242,7 +248,9 @@ class Engine:
         n = len(payments)
         features = np.empty((n, len(self.columns)))
         width = len(self._features.names)
-        self._features.update(payments, features[:, :width], self._batches)
+        converted = convert(self._rates, payments)
+        answer.unrated = converted.unrated
+        self._features.update(converted.payments, features[:, :width], self._batches)
         evaluate(self.topology.derived, self.columns, features, width)
         self._lap("features")
         inputs = [np.ascontiguousarray(features[:, columns]) for columns in self._inputs]
@@ -276,6 +284,7 @@ class Engine:
             scores,
             features,
             accepted.content,
+            converted.others,
         )
         self._rows.extend(rows_of(self._batches, decided, accepted.marks))
         self._sizes.append((self._batches, n))
@@ -315,7 +324,8 @@ class Engine:
                 for first, end in itertools.pairwise(ends.tolist())
             ]
             nothing = np.zeros(len(rows), np.int64)
-            self._features.replay(PaymentBatch.of(rows, nothing, nothing, nothing), number)
+            batch = PaymentBatch.of(rows, nothing, nothing, nothing)
+            self._features.replay(convert_again(self._rates, batch, decided.others), number)
 
     def _reasons(self, model: int, given: Float64) -> list[list[Reason]]:
         """For each row the inputs that raised its score the most, greatest first."""

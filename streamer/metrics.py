@@ -108,6 +108,12 @@ class Metrics:
         self._present = Counter(
             "streamer_entity_present_total", "Payments that carry the entity.", ["entity"], registry=registry
         )
+        self._unrated = Counter(
+            "streamer_missing_rate_total",
+            "Payments decided without their amount: no rate of their currency.",
+            ["currency"],
+            registry=registry,
+        )
         self._outcomes = Counter("streamer_outcomes_total", "Outcomes taken in.", ["kind"], registry=registry)
         self._learned = Counter(
             "streamer_learned_total", "Labelled payments learned from.", ["model"], registry=registry
@@ -169,6 +175,11 @@ class Metrics:
         """Count the payments that carry each entity; name those with 0 as well, so that they show."""
         for entity, count in counts.items():
             self._present.labels(entity).inc(count)
+
+    def missing_rates(self, counts: Mapping[str, int]) -> None:
+        """Count payments whose amount has no rate, by currency."""
+        for currency, count in counts.items():
+            self._unrated.labels(currency).inc(count)
 
     def outcomes(self, counts: Mapping[str, int]) -> None:
         """Count outcomes by kind."""

@@ -18,6 +18,7 @@ from streamer.http import Pages, Readiness, StatusServer
 from streamer.learning import Learning
 from streamer.metrics import Metrics
 from streamer.parts import Parts
+from streamer.rates import RateTable, read_rates
 from streamer.settings import Settings
 from streamer.state.store import Store, positions_of
 from streamer.topology import Topology
@@ -113,6 +114,7 @@ class Site:
     store: Store
     partitions: Mapping[str, int]
     metrics: Metrics
+    rates: RateTable | None = None
 
 
 async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], None]) -> None:
@@ -125,7 +127,12 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
     warm_up()
     telling.cancel()
     engine = Engine(
-        job.topology, store, job.settings, lap=Laps(site.metrics), emit_features=job.emit_features
+        job.topology,
+        store,
+        job.settings,
+        lap=Laps(site.metrics),
+        emit_features=job.emit_features,
+        rates=site.rates,
     )
     learning = Learning(job.topology, store, job.settings, engine.identify)
     for snapshot in learning.snapshots():
@@ -167,6 +174,7 @@ async def _until_signal(site: Site) -> None:
 def run(job: Job) -> None:
     """Check the surroundings, then work until SIGTERM or SIGINT; raises `StreamerError` on failure."""
     quiet()
+    rates = read_rates(job.settings.rates.file, job.topology.base_currency)
     with connect(job.broker, job.settings) as connection:
         with closing(connection.admin()) as admin:
             partitions = prepare_topics(job, admin, embedded=connection.embedded)
@@ -174,14 +182,15 @@ def run(job: Job) -> None:
         with Store.open(job.state) as store:
             check_positions(job, committed, store)
             log.warning(
-                "topology %s (%s) on %s, group %s, state in %s",
+                "topology %s (%s), rates %s, on %s, group %s, state in %s",
                 job.topology.name,
                 job.topology.fingerprint,
+                rates.version,
                 job.broker,
                 job.group,
                 job.state,
             )
-            asyncio.run(_until_signal(Site(job, connection, store, partitions, Metrics())))
+            asyncio.run(_until_signal(Site(job, connection, store, partitions, Metrics(), rates)))
 
 
 def quiet() -> None:

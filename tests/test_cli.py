@@ -164,6 +164,10 @@ def test_a_wrong_setting_is_named(
     monkeypatch.delenv("STREAMER_COMMIT_INTERVAL")
     (tmp_path / "streamer.toml").write_text("[comit]\ninterval_ms = 5\n")
     assert_one_line(streamer(*run), 2, "did you mean `commit`?")
+    (tmp_path / "streamer.toml").write_text('[rates]\nfile = "rates.csv"\n')
+    assert_one_line(streamer(*run), 2, "at `rates.csv`; check `[rates] file`")
+    (tmp_path / "rates.csv").write_text("date,currency,rate\n2026-01-01,USD,0\n")
+    assert_one_line(streamer(*run), 2, "got '0' - at `rates.csv: line 2`; write what one unit")
 
 
 def test_a_state_in_use_is_told(streamer: Streamer, tmp_path: Path) -> None:

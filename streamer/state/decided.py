@@ -1,7 +1,7 @@
 """Payments as they were decided: columnar batches, found again by payment_id while outcomes may come."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import cramjam
@@ -31,7 +31,8 @@ class Decided:
 
     `source` int64 (n,), see `OFFSET_BITS`; `event_time` int64 (n,) in ms; `action` uint8 (n,), an index into
     `ACTIONS`; `scores` float64 (n, models); `features` float64 (n, features), NaN where absent; `payment` the
-    canonical payments. `models` names the columns of `scores` and gives their versions, `topology` names the
+    canonical payments; `others` int64 the amounts, in the base currency, of the payments in other ones, -1
+    where missing. `models` names the columns of `scores` and gives their versions, `topology` names the
     declarations, whose feature names are in their order.
     """
 
@@ -43,6 +44,7 @@ class Decided:
     scores: Float64
     features: Float64
     payment: Text
+    others: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -62,6 +64,7 @@ class Decided:
                 pack_whole(np.diff(self.payment.ends)),
                 len(data),
                 bytes(cramjam.lz4.compress_block(data.data, store_size=False)) if len(data) else b"",
+                pack_whole(self.others) if len(self.others) else b"",
             )
         )
 
@@ -79,6 +82,7 @@ class Decided:
                 unpack(stored.scores),
                 unpack(stored.features),
                 _text(stored),
+                unpack_whole(stored.others) if stored.others else np.empty(0, np.int64),
             )
         except (msgspec.MsgspecError, cramjam.DecompressionError, ValueError) as error:
             raise _damaged(str(error)) from error
@@ -100,6 +104,7 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     lengths: bytes
     size: int
     payment: bytes
+    others: bytes = b""
 
 
 def _text(stored: _Stored) -> Text:

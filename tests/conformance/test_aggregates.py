@@ -62,7 +62,7 @@ FAMILIES: dict[str, list[Aggregate]] = {
     ],
 }
 
-amounts = st.one_of(st.integers(0, 5), st.integers(0, 10**12), st.just(10**12))
+amounts = st.one_of(st.integers(0, 5), st.integers(0, 10**12), st.just(10**12), st.none())
 cards = st.sampled_from([None, "a", "b", "b", "c", "c", "c" * 41, "c" * 130])
 steps = st.tuples(st.sampled_from([0, 0, 1, 3, 8, 40]), st.sampled_from([0, 0, 0, 0, 1, 7, 30, 120]))
 

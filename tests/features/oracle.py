@@ -11,6 +11,7 @@ from streamer.batch import Bool, Float64, Int64, Text
 from streamer.features.aggregates import Feature
 from streamer.features.declarations import Entity
 from streamer.features.fields import Both, Either, Not, Test, Where
+from streamer.features.layout import MISSING
 
 Value = str | float | None
 NAN = math.nan
@@ -21,7 +22,7 @@ class Event:
     """A payment as a test writes it."""
 
     time: int
-    amount: int = 100
+    amount: int | None = 100
     live: bool = True
     fields: dict[str, Value] = field(default_factory=dict)
 
@@ -36,7 +37,9 @@ class Batch:
     def __init__(self, events: list[Event]) -> None:
         self.events = events
         self.event_time: Int64 = np.array([event.time for event in events], np.int64)
-        self.amount: Int64 = np.array([event.amount for event in events], np.int64)
+        self.amount: Int64 = np.array(
+            [MISSING if event.amount is None else event.amount for event in events], np.int64
+        )
         self.live: Bool = np.array([event.live for event in events], np.bool_)
 
     def text(self, name: str) -> Text:

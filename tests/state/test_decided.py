@@ -31,13 +31,14 @@ def batch_of(rows: int, columns: int = 5, seed: int = 0, models: int = 2) -> Dec
         rng.random((rows, models)),
         features,
         Text.pack(texts),
+        rng.integers(-1, 10**12, int(rng.integers(0, rows + 1)), endpoint=True),
     )
 
 
 def assert_same(expected: Decided, got: Decided) -> None:
     """Equal to the bit, types and shapes too."""
     assert (expected.topology, expected.models, len(expected)) == (got.topology, got.models, len(got))
-    for name in ("source", "event_time", "action", "scores", "features"):
+    for name in ("source", "event_time", "action", "scores", "features", "others"):
         one, other = getattr(expected, name), getattr(got, name)
         assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes()), name
     assert expected.payment.data.tobytes() == got.payment.data.tobytes()
