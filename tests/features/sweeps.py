@@ -132,7 +132,8 @@ class Sweep:
         before = np.searchsorted(known, late * base + span.hi[rows]) - 1
         new = (before < 0) | (known[before] < late * base + span.lo[rows])
         highest = int(codes.max()) + 1
-        once = np.unique(rows[new] * highest + late[new]) // highest
+        pairs = np.sort(rows[new] * highest + late[new])
+        once = pairs[np.diff(pairs, prepend=-1) > 0] // highest
         return found + np.bincount(once, minlength=len(found))
 
     def feature(self, feature: Feature, span: Span) -> Float64:
@@ -152,7 +153,8 @@ def _std(sweep: Sweep, span: Span) -> Float64:
     """By Python's integers: squares of huge amounts fit in no others."""
     counts = span.counts.astype(object)
     values = sweep.amount.astype(object)
-    squares, sums = span.sums(values * values, sweep.on_time), span.sums(values, sweep.on_time)
+    squares = span.sums(values * values, sweep.on_time)
+    sums = span.sums(sweep.amount, sweep.on_time).astype(object)
     some = counts > 0
     found = np.full(len(counts), np.nan)
     found[some] = ((counts * squares - sums * sums)[some] / (counts * counts)[some]).astype(np.float64)
