@@ -18,12 +18,12 @@ ALLOWED_LATENESS = 7 * DAY
 
 def family(other: TextField) -> list[Aggregate]:
     """Every aggregate over several windows, without the payment, and some time ago."""
-    windows, delayed = ("1h", "7d", "30d"), {"delay": "6h"}
-    found = [count(*windows), count("7d").before(), count("1d", **delayed)]
-    found += [distinct(other, *windows), distinct(other, "7d").before(), distinct(other, "1d", **delayed)]
+    windows, ago = ("1h", "7d", "30d"), "6h"
+    found = [count(*windows), count("7d").before(), count("1d", delay=ago)]
+    found += [distinct(other, *windows), distinct(other, "7d").before(), distinct(other, "1d", delay=ago)]
     for aggregate in (total, mean, std, maximum, minimum):
         found += [aggregate(amount, *windows), aggregate(amount, "7d").before()]
-        found.append(aggregate(amount, "1d", **delayed))
+        found.append(aggregate(amount, "1d", delay=ago))
     return found
 
 
