@@ -5,7 +5,23 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamer.features.aggregates import count, distinct, first, maximum, std
+from streamer.features.aggregates import (
+    count,
+    decayed_total,
+    distinct,
+    entropy,
+    first,
+    last_values,
+    lifetime_age,
+    lifetime_count,
+    maximum,
+    min_gap,
+    mode_share,
+    quantile,
+    session_count,
+    skewness,
+    std,
+)
 from streamer.features.declarations import Entity
 from streamer.features.fields import amount, card, merchant
 from streamer.features.table import Features
@@ -23,6 +39,22 @@ ENTITIES = [
     ),
     Entity("merchant", features=[count("50ms"), distinct(card, "20ms", "100ms"), first(amount, "50ms")]),
     Entity("pair", keys=("card", "merchant"), features=[count("20ms", delay="10ms")]),
+    Entity(
+        "habit",
+        keys=("card",),
+        features=[
+            lifetime_count(),
+            lifetime_age(unit="ms", where=amount > 50, name="age"),
+            decayed_total(amount, "5ms"),
+            entropy(merchant, "50ms"),
+            mode_share(amount, "20ms", delay="10ms"),
+            quantile(amount, 0.5, "100ms"),
+            session_count("10ms"),
+            min_gap("50ms"),
+            skewness(amount, "50ms"),
+            last_values(amount, 2, "50ms"),
+        ],
+    ),
 ]
 
 
