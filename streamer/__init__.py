@@ -52,13 +52,15 @@ from streamer.features.fields import (
     text,
     wallet,
 )
+from streamer.features.frauds import fraud_count, fraud_rate
 from streamer.topology import Model, Policy, Topology, allow, block, challenge, review
 
 __all__ = [
     "Entity", "Model", "Policy", "Source", "Topology",
     "acquirer", "allow", "amount", "attempt", "billing_country", "bin_", "block", "card", "card_country",
     "card_network", "challenge", "channel", "count", "currency", "customer", "device", "distinct", "email",
-    "entry_mode", "first", "funding", "initiator", "ip", "ip_country", "last", "lat", "lon", "maximum", "mcc",
+    "entry_mode", "first", "fraud_count", "fraud_rate", "funding", "initiator", "ip",
+    "ip_country", "last", "lat", "lon", "maximum", "mcc",
     "mean", "merchant", "merchant_country", "minimum", "number", "order", "payment_method", "payment_type",
     "phone", "review", "shipping_country", "since_first", "since_last", "spread", "std", "tenant", "terminal",
     "text", "total", "variance", "wallet",

@@ -11,7 +11,7 @@ from streamer.units import parse_duration
 
 Kind = Literal[
     "count", "sum", "mean", "variance", "std", "min", "max", "range", "distinct", "first", "last",
-    "since_last", "since_first",
+    "since_last", "since_first", "fraud_count", "fraud_rate",
 ]  # fmt: skip
 
 UNITS: Final[Mapping[str, int]] = MappingProxyType(

@@ -35,6 +35,9 @@ LOADING: Final = 2**31 - 2
 QUEUED: Final = 2**31 - 1
 """Stands in place of the last cut in keys that wait for the next."""
 
+FOREVER: Final = 2**62
+"""Later than any event; its negative is earlier than any."""
+
 NOW: Final = -1
 """The right edge of a window that ends at the payment itself."""
 
@@ -90,7 +93,8 @@ HAND: Final = 5
 DIRTY_FROM: Final = 6
 DIRTY_WORDS: Final = 7
 BATCH: Final = 8
-META: Final = 9
+HORIZON: Final = 9
+META: Final = 10
 
 # Per distinct column: number of buckets, the power of two at or above it, entries.
 MAP_BUCKETS: Final = 0
