@@ -1,4 +1,4 @@
-"""Label-fed features: exact against a list of payments and a list of frauds, whatever is late, lost or evicted."""
+"""Label-fed features: exact against lists of payments and frauds, whatever is late, lost or evicted."""
 
 import math
 from collections.abc import Callable
@@ -119,15 +119,18 @@ def payment(draw: st.DrawFn, now: int) -> Event:
     return Event(now - late, draw(st.integers(0, 99)), draw(st.integers(0, 9)) > 0, fields)
 
 
+Act = list[Event] | tuple[list[Event], list[int]] | str | int
+
+
 @st.composite
-def stories(draw: st.DrawFn) -> list[list[Event] | tuple[list[Event], list[int]] | str | int]:
-    """Batches of payments, frauds among the earlier ones with the times when they become known, commits, crashes.
+def stories(draw: st.DrawFn) -> list[Act]:
+    """Batches of payments, frauds among the earlier ones and when they become known, commits, crashes.
 
     Most frauds become known in the past of the payments, some in their future, some in the far future.
     """
     now = 1_700_000_000_000
     seen: list[Event] = []
-    told: list[list[Event] | tuple[list[Event], list[int]] | str | int] = []
+    told: list[Act] = []
     for _ in range(draw(st.integers(1, 25))):
         match draw(st.sampled_from(["pay", "pay", "pay", "know", "know", "commit", "crash"])):
             case "pay":
@@ -150,10 +153,8 @@ def stories(draw: st.DrawFn) -> list[list[Event] | tuple[list[Event], list[int]]
 
 @settings(max_examples=150, deadline=None)
 @given(told=stories(), budget=st.sampled_from([0, 1 << 20]))
-def test_equals_brute_force(
-    told: list[list[Event] | tuple[list[Event], list[int]] | str | int], budget: int
-) -> None:
-    """Counts and rates are what their definition says, through late frauds, evictions, commits and crashes."""
+def test_equals_brute_force(told: list[Act], budget: int) -> None:
+    """Counts and rates are what their definition says, through late frauds, evictions and crashes."""
     ledger, lab = Ledger(), Lab(Blocks(), budget, [])
     features = lab.open()
     for act in told:
@@ -192,7 +193,7 @@ def test_a_window_ends_with_the_payment_and_its_delay() -> None:
 
 
 def test_a_payment_does_not_change_its_own_rate() -> None:
-    """The rate of a key begins with its prior; payments before this one are below the line, this one is not."""
+    """The rate of a key begins with its prior; payments before this one are in the denominator."""
     entity = Entity("merchant", features=[fraud_rate("1s")])
     features = Features([entity], memory_budget=1 << 20, allowed_lateness=100, blocks=Blocks())
     got = features.update(shop_events([1_000, 1_001]))
