@@ -9,9 +9,8 @@ customers = Entity("customer", features=[count("1d", "7d", "30d"), mean(amount, 
 terminals = Entity(
     "terminal",
     keys=[merchant],
-    # Labels come seven days late, and count when they come: the frauds as known. A terminal sees about one
-    # payment a day, so that a prior of many payments would hide what is known of it.
-    features=[count("1d", "7d", "30d"), fraud_rate("1d", "7d", "30d", prior=(0.01, 1))],
+    # Labels come seven days late, and count when they come: the frauds as known.
+    features=[count("1d", "7d", "30d"), fraud_rate("1d", "7d", "30d")],
 )
 
 fraud = Model(
