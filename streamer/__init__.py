@@ -72,13 +72,15 @@ from streamer.features.fields import (
     text,
     wallet,
 )
+from streamer.features.frauds import fraud_count, fraud_rate
 from streamer.topology import Model, Policy, Topology, allow, block, challenge, review
 
 __all__ = [
     "Entity", "Model", "Policy", "Source", "Topology", "acquirer", "allow", "amount", "attempt",
     "billing_country", "bin_", "block", "card", "card_country", "card_network", "challenge", "channel",
     "count", "currency", "custom", "customer", "decayed_count", "decayed_mean", "decayed_total", "device",
-    "distance_from_last", "distinct", "email", "entropy", "entry_mode", "first", "funding", "geo_velocity",
+    "distance_from_last", "distinct", "email", "entropy", "entry_mode", "first",
+    "fraud_count", "fraud_rate", "funding", "geo_velocity",
     "initiator", "ip", "ip_country", "last", "last_values", "lat", "lifetime_age", "lifetime_count", "lon",
     "maximum", "mcc", "mean", "mean_gap", "merchant", "merchant_country", "min_gap", "minimum", "mode",
     "mode_share", "novelty", "number", "order", "payment_method", "payment_type", "phone", "quantile",

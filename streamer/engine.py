@@ -3,7 +3,7 @@
 import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -19,7 +19,7 @@ from streamer.features.derived import evaluate
 from streamer.features.table import Features
 from streamer.features.table import warm_up as features_warm_up
 from streamer.models.scorer import Scorer, compile_pipeline
-from streamer.payments import PaymentBatch
+from streamer.payments import KnownFraud, PaymentBatch
 from streamer.rates import RateTable, read_rates
 from streamer.rejections import encode_rejection
 from streamer.settings import Settings
@@ -68,12 +68,13 @@ class Answer:
 
 @dataclass(slots=True)
 class Taken:
-    """What learning hands over to be taken in at a commit: rows, positions, new scorers by model."""
+    """What learning hands over to be taken in at a commit: rows, positions, new scorers by model, frauds."""
 
     rows: list[Row] = field(default_factory=list)
     positions: dict[Position, int] = field(default_factory=dict)
     scorers: dict[str, tuple[int, Scorer]] = field(default_factory=dict)
     snapshots: dict[str, bytes] = field(default_factory=dict)
+    frauds: list[KnownFraud] = field(default_factory=list)
 
 
 class Engine:
@@ -201,7 +202,7 @@ class Engine:
 
         The decided batches are a log from which keys can be brought up to date, so a key's events are written
         once for all its payments of a while, unless `everything` is. With `taken`, outcomes and new scorers
-        come in at this position: later payments are scored by them.
+        come in at this position: later payments are scored by them, and see the frauds in their features.
         """
         rows, self._rows = self._rows, []
         if taken is not None:
@@ -211,6 +212,8 @@ class Engine:
                 self._scorers[self._models.index(name)] = scorer
                 self._versions[name] = version
             self._encoder = self._new_encoder()
+            if taken.frauds:
+                self._know(taken.frauds)
         self._features.catch_up(None if everything else CATCH_UP)
         before, most = (None, None) if everything else self._ripe()
         rows.extend(prefixed(BLOCKS, self._features.cut(before, most)))
@@ -323,9 +326,14 @@ class Engine:
                 msgspec.msgpack.decode(data[first:end], type=Payment)
                 for first, end in itertools.pairwise(ends.tolist())
             ]
-            nothing = np.zeros(len(rows), np.int64)
-            batch = PaymentBatch.of(rows, nothing, nothing, nothing)
+            batch = PaymentBatch.stored(rows)
             self._features.replay(convert_again(self._rates, batch, decided.others), number)
+
+    def _know(self, frauds: Sequence[KnownFraud]) -> None:
+        """Count payments as frauds of their keys, as of when that became known."""
+        payments = PaymentBatch.stored([one.payment for one in frauds])
+        known = np.array([one.known for one in frauds], np.int64)
+        self._features.know(replace(payments, event_time=known), int(payments.event_time.min()))
 
     def _reasons(self, model: int, given: Float64) -> list[list[Reason]]:
         """For each row the inputs that raised its score the most, greatest first."""

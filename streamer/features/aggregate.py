@@ -14,7 +14,8 @@ Kind = Literal[
     "count", "sum", "mean", "variance", "std", "skewness", "min", "max", "range", "distinct", "first", "last",
     "since_last", "since_first", "novelty", "mean_gap", "min_gap", "mode", "mode_share", "entropy",
     "quantile", "decayed_count", "decayed_sum", "decayed_mean", "distance_from_last", "geo_velocity",
-    "session_count", "session_sum", "session_duration", "lifetime_count", "lifetime_age", "custom",
+    "session_count", "session_sum", "session_duration", "lifetime_count", "lifetime_age",
+    "fraud_count", "fraud_rate", "custom",
 ]  # fmt: skip
 
 UNITS: Final[Mapping[str, int]] = MappingProxyType(

@@ -142,6 +142,14 @@ class Entity:
         object.__setattr__(self, "keys", given)
         object.__setattr__(self, "features", tuple(expanded))
 
+    def group(self, name: str, features: Iterable[Feature]) -> "Entity":
+        """The same keys under a name, with these features: events kept beside those it declares."""
+        made = object.__new__(Entity)
+        object.__setattr__(made, "name", name)
+        object.__setattr__(made, "keys", self.keys)
+        object.__setattr__(made, "features", tuple(features))
+        return made
+
     def __getitem__(self, name: str) -> "FeatureRef":
         names = [feature.name for feature in self.features]
         for candidate in (name, f"{self.name}_{name}"):

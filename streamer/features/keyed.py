@@ -5,7 +5,7 @@ from typing import Final
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from streamer.batch import Float64, Int64, Text
+from streamer.batch import Bool, Float64, Int64, Text
 from streamer.errors import StreamerError
 from streamer.features.blocks import (
     EVENTS,
@@ -53,6 +53,8 @@ from streamer.features.layout import (
     DIRTY_FROM,
     DIRTY_WORDS,
     EPOCH,
+    FOREVER,
+    HORIZON,
     LIFE_WORDS,
     LOADING,
     META,
@@ -91,11 +93,19 @@ _NOTHING: Final = np.empty(0)
 class EntityTable:
     """All keys of one entity. `budget` (bytes) sizes the memory that may be used at most, twice that.
 
-    `batch` is the number of the next batch of payments.
+    `batch` is the number of the next batch of payments. A key's events are given up when they are older by
+    the retention than its newest one, or than `horizon` where that is earlier.
     """
 
-    def __init__(
-        self, compiled: Compiled, budget: int, blocks: BlockStore, batch: int, *, spilled: bool
+    def __init__(  # noqa: PLR0913 - a table is made in one place
+        self,
+        compiled: Compiled,
+        budget: int,
+        blocks: BlockStore,
+        batch: int,
+        *,
+        spilled: bool,
+        horizon: int = FOREVER,
     ) -> None:
         self.name = compiled.entity.name
         self.width = len(compiled.entity.features)
@@ -112,7 +122,7 @@ class EntityTable:
         headers = aligned(self._slots * shape.header)
         distincts = len(compiled.plan.distincts)
         meta = np.zeros(META, np.int64)
-        meta[BUMP], meta[EPOCH], meta[BATCH] = shape.chunk, 1, batch - 1
+        meta[BUMP], meta[EPOCH], meta[BATCH], meta[HORIZON] = shape.chunk, 1, batch - 1, horizon
         meta[COUNTER_BUCKETS] = meta[COUNTER_SPAN] = FIRST_BUCKETS
         self._counted = NODES * len(compiled.plan.tallies)
         self._counters = room // COUNTER_BYTES if self._counted else 0
@@ -175,11 +185,27 @@ class EntityTable:
     def update(self, prepared: Prepared, number: int, out: Float64, column: int) -> None:
         """Answer a batch into `out[:, column:column + width]`, and count it."""
         self._state.meta[BATCH] = number
+        self._answer(prepared, prepared.batch.live, out, column)
+
+    def answer(self, prepared: Prepared, out: Float64, column: int) -> None:
+        """Answer a batch as `update` does, and count none of it."""
+        self._answer(prepared, np.zeros(len(prepared.batch), np.bool_), out, column)
+
+    def count(self, prepared: Prepared, horizon: int) -> None:
+        """Count a batch without an answer, and with a `horizon` of its own."""
+        text, hashes = prepared.keys(self._compiled.entity.keys)
+        slots = self._slots_of(text, hashes)
+        meta = self._state.meta
+        usual, meta[HORIZON] = int(meta[HORIZON]), horizon
+        self._step(prepared, slots, prepared.batch.live, _NOTHING, 0)
+        meta[HORIZON] = usual
+
+    def _answer(self, prepared: Prepared, live: Bool, out: Float64, column: int) -> None:
         text, hashes = prepared.keys(self._compiled.entity.keys)
         slots = self._slots_of(text, hashes)
         stride = out.strides[0] // out.itemsize
         flat = as_strided(out[:, column:], (max((len(out) - 1) * stride + self.width, 0),), out.strides[1:])
-        self._step(prepared, slots, flat, stride)
+        self._step(prepared, slots, live, flat, stride)
 
     def replay(self, prepared: Prepared, number: int) -> None:
         """Count a batch where it is not yet counted, each key when it comes into memory."""
@@ -211,8 +237,8 @@ class EntityTable:
             self._open(fresh[:found], slots)
         return slots
 
-    def _step(self, prepared: Prepared, slots: Int32, out: Float64, stride: int) -> None:
-        """Answer a batch and count it."""
+    def _step(self, prepared: Prepared, slots: Int32, live: Bool, out: Float64, stride: int) -> None:
+        """Answer a batch and count what is live of it."""
         batch, compiled, state = prepared.batch, self._compiled, self._state
         n = len(batch)
         values = np.empty((len(compiled.columns), n), np.int64)
@@ -225,7 +251,7 @@ class EntityTable:
         while done < n:
             work = self._collector.work(self._work, n - done)
             begin, done = done, step(
-                state, compiled.plan, work, slots, batch.event_time, batch.live, bits, values, out, stride,
+                state, compiled.plan, work, slots, batch.event_time, live, bits, values, out, stride,
                 done,
             )  # fmt: skip
             self._collector.fill(work, batch.event_time, range(begin, done), out, stride)

@@ -35,6 +35,7 @@ from streamer.features.layout import (
     FREE,
     HAND,
     HEAD_CHUNK,
+    HORIZON,
     KEEP_ALL,
     LAST_CHUNK,
     LOADING,
@@ -207,7 +208,7 @@ def trim(state: State, plan: Plan, slot: int) -> None:
     """Free the chunks whose events no window can see again, oldest arrival first."""
     rows, links, numbers = state.rows, state.links, state.numbers
     g = 2 * slot * plan.shape.header
-    limit = rows[numbers[g + NEWEST]] - plan.shape.retention
+    limit = min(rows[numbers[g + NEWEST]], state.meta[HORIZON]) - plan.shape.retention
     chunk = numbers[g + FIRST_CHUNK]
     while chunk != numbers[g + LAST_CHUNK] and rows[chunk + CHUNK_LATEST] <= limit:
         for j in range(CHUNK_ROWS):

@@ -11,6 +11,8 @@ from streamer.features.aggregates import count
 from streamer.features.columns import Columns, Prepared
 from streamer.features.declarations import Entity
 from streamer.features.keyed import EntityTable
+from streamer.features.labelled import LabelledTables, split
+from streamer.features.layout import FOREVER
 from streamer.features.loading import BlockStore
 from streamer.features.plan import compile_entity
 
@@ -43,12 +45,25 @@ class Features:
         spilled: bool = True,
         next_number: int = 0,
     ) -> None:
-        self._tables = [
-            EntityTable(
-                compile_entity(entity, allowed_lateness), memory_budget, blocks, next_number, spilled=spilled
-            )
-            for entity in entities
-        ]
+
+        def table_of(entity: Entity, horizon: int = FOREVER) -> EntityTable:
+            compiled = compile_entity(entity, allowed_lateness)
+            return EntityTable(compiled, memory_budget, blocks, next_number, spilled=spilled, horizon=horizon)
+
+        self._answering: list[EntityTable | LabelledTables] = []
+        self._tables: list[EntityTable] = []
+        self._frauds: list[EntityTable] = []
+        for entity in entities:
+            parts = split(entity)
+            if parts is None:
+                table = table_of(entity)
+                self._tables.append(table)
+                self._answering.append(table)
+            else:
+                pair = LabelledTables(parts, table_of)
+                self._tables.extend(pair.payments)
+                self._frauds.append(pair.frauds)
+                self._answering.append(pair)
         self._next = next_number
         self._redone_from = self._redone_at = NEVER
         self._budget = memory_budget
@@ -84,12 +99,12 @@ class Features:
     @property
     def keys(self) -> dict[str, int]:
         """Keys in memory, per entity."""
-        return {table.name: table.keys for table in self._tables}
+        return {table.name: table.keys for table in (*self._tables, *self._frauds)}
 
     @property
     def memory(self) -> int:
         """Bytes that the keys in memory take."""
-        return sum(table.memory for table in self._tables)
+        return sum(table.memory for table in (*self._tables, *self._frauds))
 
     def update(self, batch: Columns, out: Float64 | None = None, number: int = 0) -> Float64:
         """Answer payments in order of arrival and count the live ones; features (n, F), NaN where absent.
@@ -101,10 +116,20 @@ class Features:
         self._begin(number)
         prepared = Prepared(batch)
         column = 0
-        for table in self._tables:
+        for table in self._answering:
             table.update(prepared, number, out, column)
             column += table.width
         return out
+
+    def know(self, batch: Columns, horizon: int) -> None:
+        """Count payments as frauds of their keys, at event times that are when each became known as one.
+
+        What changed is in the next cut, whole: frauds are not counted again after a crash. A payment of these
+        keys at or after `horizon` (ms) has been counted: how far back frauds are kept is judged from there.
+        """
+        prepared = Prepared(batch)
+        for table in self._frauds:
+            table.count(prepared, horizon)
 
     def replay(self, batch: Columns, number: int) -> None:
         """Count a batch again for every key that was stored without it, in order of numbers.
@@ -129,23 +154,23 @@ class Features:
         self._next = max(self._next, number + 1)
         memory = self.memory
         if memory > self._budget:
-            for table in self._tables:
+            for table in (*self._tables, *self._frauds):
                 table.evict((memory - self._budget) * table.memory // memory + 1)
 
     def cut(self, before: int | None = None, most: int | None = None) -> list[tuple[bytes, bytes | None]]:
         """Rows of changed keys, copied; `None` deletes a row.
 
         Of keys that changed first in a batch before `before`, and of at most `most` keys, those that changed
-        first. A key that changes again is in a later cut again.
+        first. A key that changes again is in a later cut again. Of frauds, all that changed.
         """
+        rows = [row for table in self._frauds for row in table.cut(table.dirty)]
         end = self._next if before is None else min(before, self._next)
         begin = min((one for table in self._tables if (one := table.since) is not None), default=self._next)
         if most is None:
-            return [row for table in self._tables for row in table.cut(table.older(end))]
+            return rows + [row for table in self._tables for row in table.cut(table.older(end))]
         numbers = range(begin, end)
         last = begin + bisect_right(numbers, most, key=lambda number: self._older(number + 1))
         left = most - self._older(last)
-        rows = []
         for table in self._tables:
             surely = table.older(last)
             more = min(left, table.older(min(last + 1, end)) - surely)
@@ -158,7 +183,7 @@ class Features:
 
     def written(self) -> None:
         """The rows of all cuts are in the store: keys unchanged since may leave memory."""
-        for table in self._tables:
+        for table in (*self._tables, *self._frauds):
             table.written()
 
 
