@@ -17,6 +17,17 @@ from streamer.features.aggregates import (
     variance,
 )
 from streamer.features.declarations import Entity
+from streamer.features.expressions import (
+    amount_roundness,
+    hour_cos,
+    hour_sin,
+    night,
+    payment_value,
+    weekday_cos,
+    weekday_sin,
+    weekend,
+    zscore,
+)
 from streamer.features.fields import (
     acquirer,
     amount,
@@ -31,6 +42,7 @@ from streamer.features.fields import (
     customer,
     device,
     email,
+    email_domain,
     entry_mode,
     funding,
     initiator,
@@ -56,10 +68,12 @@ from streamer.topology import Model, Policy, Topology, allow, block, challenge, 
 
 __all__ = [
     "Entity", "Model", "Policy", "Source", "Topology",
-    "acquirer", "allow", "amount", "attempt", "billing_country", "bin_", "block", "card", "card_country",
-    "card_network", "challenge", "channel", "count", "currency", "customer", "device", "distinct", "email",
-    "entry_mode", "first", "funding", "initiator", "ip", "ip_country", "last", "lat", "lon", "maximum", "mcc",
-    "mean", "merchant", "merchant_country", "minimum", "number", "order", "payment_method", "payment_type",
-    "phone", "review", "shipping_country", "since_first", "since_last", "spread", "std", "tenant", "terminal",
-    "text", "total", "variance", "wallet",
+    "acquirer", "allow", "amount", "amount_roundness", "attempt", "billing_country", "bin_", "block",
+    "card", "card_country", "card_network", "challenge", "channel", "count", "currency", "customer",
+    "device", "distinct", "email", "email_domain", "entry_mode", "first", "funding", "hour_cos", "hour_sin",
+    "initiator", "ip", "ip_country", "last", "lat", "lon", "maximum", "mcc", "mean", "merchant",
+    "merchant_country", "minimum", "night", "number", "order", "payment_method", "payment_type",
+    "payment_value", "phone", "review", "shipping_country", "since_first", "since_last", "spread", "std",
+    "tenant", "terminal", "text", "total", "variance", "wallet", "weekday_cos", "weekday_sin", "weekend",
+    "zscore",
 ]  # fmt: skip

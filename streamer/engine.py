@@ -12,6 +12,7 @@ from streamer.acceptance import Acceptance, Accepted
 from streamer.batch import Float64, Outgoing, Records, Text
 from streamer.codec import PaymentCodec
 from streamer.decisions import Judge
+from streamer.declared import declared_rows
 from streamer.encoding import DecisionEncoder
 from streamer.events import Payment, Reason
 from streamer.features.derived import evaluate
@@ -133,6 +134,7 @@ class Engine:
         if store.progress.topology != topology.fingerprint:
             names = msgspec.msgpack.encode(self.columns)
             self._rows.append((META + b"columns/" + topology.fingerprint.encode(), names))
+        self._rows.extend(declared_rows(store, topology, settings.events.allowed_lateness))
         self._redo(store.progress.redo)
 
     @property
@@ -243,7 +245,7 @@ class Engine:
         features = np.empty((n, len(self.columns)))
         width = len(self._features.names)
         self._features.update(payments, features[:, :width], self._batches)
-        evaluate(self.topology.derived, self.columns, features, width)
+        evaluate(self.topology.derived, self.columns, features, width, payments)
         self._lap("features")
         inputs = [np.ascontiguousarray(features[:, columns]) for columns in self._inputs]
         scores = np.empty((n, len(self._scorers)))

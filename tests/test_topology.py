@@ -28,7 +28,7 @@ from streamer import (
     total,
 )
 from streamer.errors import TopologyError
-from streamer.topology import Condition, Rule, describe
+from streamer.topology import Condition, Rule
 
 cards = Entity("card", features=[count("1h", "1d"), total(amount, "1h")])
 shops = Entity("merchant", features=[count("1d"), distinct(card, "1h")])

@@ -1,12 +1,13 @@
 """The aggregates a topology can name, one function each, and the features they stand for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal
 
 from streamer.errors import ConfigError, TopologyError
 from streamer.features.fields import Column, Field, NumberField, Where
+from streamer.sites import Site, here
 from streamer.units import parse_duration
 
 Kind = Literal[
@@ -49,6 +50,7 @@ class Aggregate:
     name: str | None = None
     unit: str = "ms"
     before_payment: bool = False
+    site: Site | None = field(default_factory=here, kw_only=True, repr=False, compare=False)
 
     def before(self) -> "Aggregate":
         """The same without the payment itself."""
@@ -236,6 +238,8 @@ def _where(kind: str, where: object) -> Where | None:
 
 
 def _duration(text: str, where: str) -> int:
+    if not isinstance(text, str):
+        raise TopologyError(f'{where}: expected a duration such as "30d", got {text!r}; write it as text')
     try:
         return parse_duration(text)
     except ConfigError as error:

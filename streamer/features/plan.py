@@ -76,7 +76,7 @@ def compile_entity(entity: Entity, allowed_lateness: int) -> Compiled:
     parts = _Parts()
     kept: dict[Column, int] = {}
     for feature in entity.features:
-        for column in (*_columns(feature.where), *((feature.column,) if feature.column else ())):
+        for column in columns_of(feature):
             kept.setdefault(column, len(kept))
     _check_columns(entity, kept)
     outputs = [_output(parts, feature, kept) for feature in entity.features]
@@ -97,6 +97,11 @@ def compile_entity(entity: Entity, allowed_lateness: int) -> Compiled:
         column_identities=np.array([_identity(column) for column in columns], np.int64),
         column_kinds=np.array([HASHED if column.text else NUMBER for column in columns], np.int64),
     )
+
+
+def columns_of(feature: Feature) -> tuple[Column, ...]:
+    """The fields that are kept of every event for a feature."""
+    return (*_columns(feature.where), *((feature.column,) if feature.column else ()))
 
 
 @dataclass
