@@ -165,7 +165,7 @@ class Policy:
         _check_name("policy", self.name)
         if not (isinstance(self.version, int) and self.version >= 1):
             raise TopologyError(
-                f"policy {self.name!r}: expected a version of 1 or more, a whole number, got {self.version!r}"
+                f"policy {self.name!r}: expected a version of 1 or more, got {self.version!r}"
             )
         _check_all(f"policy {self.name!r}: rules", self.rules, Rule, "rules=[block(...), review(...)]")
 

@@ -109,7 +109,7 @@ def formula(expression: Expression) -> str:
 def _bare(expression: Expression) -> str:
     """Without parentheses around all of it."""
     text = _operand(expression)
-    return text[1:-1] if isinstance(expression, Binary) else text
+    return text[1:-1] if text.startswith("(") else text
 
 
 def _operand(expression: Expression) -> str:
