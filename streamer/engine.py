@@ -13,6 +13,7 @@ from streamer.batch import Float64, Outgoing, Records, Text
 from streamer.codec import PaymentCodec
 from streamer.conversion import convert, convert_again, take_effect
 from streamer.decisions import Judge
+from streamer.declared import declared_rows
 from streamer.encoding import DecisionEncoder
 from streamer.events import Payment, Reason
 from streamer.features.derived import evaluate
@@ -140,6 +141,7 @@ class Engine:
         if store.progress.topology != topology.fingerprint:
             names = msgspec.msgpack.encode(self.columns)
             self._rows.append((META + b"columns/" + topology.fingerprint.encode(), names))
+        self._rows.extend(declared_rows(store, topology, settings.events.allowed_lateness))
         self._redo(store.progress.redo)
 
     @property
@@ -254,7 +256,7 @@ class Engine:
         converted = convert(self._rates, payments)
         answer.unrated = converted.unrated
         self._features.update(converted.payments, features[:, :width], self._batches)
-        evaluate(self.topology.derived, self.columns, features, width)
+        evaluate(self.topology.derived, self.columns, features, converted.payments, payments.amount)
         self._lap("features")
         inputs = [np.ascontiguousarray(features[:, columns]) for columns in self._inputs]
         scores = np.empty((n, len(self._scorers)))

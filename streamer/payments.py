@@ -100,4 +100,12 @@ class PaymentBatch:
     def _values(self, name: str) -> list[Any]:
         if name in _FIELDS:
             return list(map(attrgetter(name), self.rows))
+        if name == "email_domain":
+            return [_domain(row.email) for row in self.rows]
         return [None if row.attributes is None else row.attributes.get(name) for row in self.rows]
+
+
+def _domain(email: str | None) -> str | None:
+    """What follows the last @, in lower case."""
+    at = -1 if email is None else email.rfind("@")
+    return email[at + 1 :].lower() if email is not None and at >= 0 else None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.agents import Agents
+from streamer.declared import changes_in
 from streamer.engine import Engine, warm_up
 from streamer.errors import ConfigError, StateError
 from streamer.http import Pages, Readiness, StatusServer
@@ -89,6 +90,14 @@ def check_positions(job: Job, committed: Mapping[int, int], store: Store) -> Non
                 f"group {job.group} stands at offset {offset} of {topic}/{partition}, but {job.state} has no"
                 " state for it: name the group's state directory with --state, or a new group with --group"
             )
+
+
+def tell_changes(job: Job, store: Store) -> None:
+    """Say what is not as it was when the state was written; nothing starts empty silently."""
+    changes = changes_in(store, job.topology, job.settings.events.allowed_lateness)
+    if any(change.kind != "filling" for change in changes):
+        for change in changes:
+            log.warning("%s", change)
 
 
 class Laps:
@@ -190,6 +199,7 @@ def run(job: Job) -> None:
                 job.group,
                 job.state,
             )
+            tell_changes(job, store)
             asyncio.run(_until_signal(Site(job, connection, store, partitions, Metrics(), rates)))
 
 

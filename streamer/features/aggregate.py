@@ -1,13 +1,14 @@
 """An aggregate as it is declared, and the features it stands for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
 from streamer.batch import Float64, Int64
 from streamer.errors import ConfigError, TopologyError
 from streamer.features.fields import Column, Field, NumberField, Where
+from streamer.sites import Site, here
 from streamer.units import parse_duration
 
 Kind = Literal[
@@ -54,7 +55,7 @@ class Feature:
     before_payment: bool
     unit: int
     parameter: float = 0.0
-    custom: "CustomAggregate | None" = None
+    custom: "CustomAggregate | None" = field(default=None, repr=False)
 
 
 class CustomAggregate(Protocol):
@@ -95,6 +96,7 @@ class Aggregate:
     custom: CustomAggregate | None = None
     ranks: int = 0
     """So many features a window, the latest values."""
+    site: Site | None = field(default_factory=here, kw_only=True, repr=False, compare=False)
 
     def before(self) -> "Aggregate":
         """The same without the payment itself."""
@@ -192,6 +194,8 @@ class Aggregate:
 
 
 def _duration(text: str, where: str) -> int:
+    if not isinstance(text, str):
+        raise TopologyError(f'{where}: expected a duration such as "30d", got {text!r}; write it as text')
     try:
         return parse_duration(text)
     except ConfigError as error:

@@ -64,6 +64,14 @@ def split(entity: Entity) -> Split | None:
     )
 
 
+def tables_of(entity: Entity) -> tuple[Entity, ...]:
+    """The entity as it is kept: alone, or as its payments, if anything is asked of them, and its frauds."""
+    parts = split(entity)
+    if parts is None:
+        return (entity,)
+    return (parts.frauds,) if parts.payments is None else (parts.payments, parts.frauds)
+
+
 def _counted(feature: FraudFeature) -> Feature:
     """How many events its window has, without the payment that asks."""
     return Feature(

@@ -10,7 +10,7 @@ import msgspec
 from rocksdict import DbClosedError, Rdict, ReadOptions, WriteBatch
 
 from streamer.errors import StateError, StreamerError
-from streamer.state.store_directory import explained, open_database
+from streamer.state.store_directory import explained, open_database, read_database
 
 BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META = (bytes([number]) for number in range(1, 7))
 """First byte of every row: which room of the store it belongs to."""
@@ -75,7 +75,18 @@ class Store:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open or create the state directory `path`; raises `StateError` with the remedy where it cannot."""
-        db, secret = open_database(path, META)
+        return cls._of(path, *open_database(path, META))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Open what was committed in `path` so far, only to read it; a worker may go on writing there.
+
+        Raises `StateError` with the remedy where it cannot, or where there is no state directory.
+        """
+        return cls._of(path, *read_database(path, META))
+
+    @classmethod
+    def _of(cls, path: Path, db: Rdict, secret: bytes) -> Self:
         try:
             return cls(db, path, secret)
         except StateError:
