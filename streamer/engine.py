@@ -1,6 +1,5 @@
 """One batch through one topology: records in, decisions, rejections and a write set out."""
 
-import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,12 +12,12 @@ from streamer.batch import Float64, Outgoing, Records, Text
 from streamer.codec import PaymentCodec
 from streamer.decisions import Judge
 from streamer.encoding import DecisionEncoder
-from streamer.events import Payment, Reason
+from streamer.events import Reason
 from streamer.features.derived import evaluate
 from streamer.features.table import Features
 from streamer.features.table import warm_up as features_warm_up
 from streamer.models.scorer import Scorer, compile_pipeline
-from streamer.payments import PaymentBatch
+from streamer.payments import PaymentBatch, PaymentReader
 from streamer.rejections import encode_rejection
 from streamer.settings import Settings
 from streamer.state.decided import Decided, DecidedBatches, rows_of
@@ -308,14 +307,9 @@ class Engine:
 
     def _redo(self, start: int) -> None:
         """Give the features the batches decided after their keys were last written."""
-        for number, decided in self._decided.scan(start):
-            data, ends = decided.payment.data.tobytes(), decided.payment.ends
-            rows = [
-                msgspec.msgpack.decode(data[first:end], type=Payment)
-                for first, end in itertools.pairwise(ends.tolist())
-            ]
-            nothing = np.zeros(len(rows), np.int64)
-            self._features.replay(PaymentBatch.of(rows, nothing, nothing, nothing), number)
+        reader = PaymentReader(self._features.fields)
+        for number, content in self._decided.payments(start):
+            self._features.replay(reader.read(content), number)
 
     def _reasons(self, model: int, given: Float64) -> list[list[Reason]]:
         """For each row the inputs that raised its score the most, greatest first."""

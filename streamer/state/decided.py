@@ -89,6 +89,14 @@ class Decided:
         return decided
 
 
+def payments_of(data: bytes) -> Text:
+    """The canonical payments of an encoded batch; raises `StateError` for what cannot have come from one."""
+    try:
+        return _text(msgspec.msgpack.decode(data, type=_Stored))
+    except (msgspec.MsgspecError, cramjam.DecompressionError, ValueError) as error:
+        raise _damaged(str(error)) from error
+
+
 class _Stored(msgspec.Struct, frozen=True, array_like=True):
     topology: str
     models: dict[str, int]
@@ -191,8 +199,17 @@ class DecidedBatches:
 
     def scan(self, start: int = 0) -> Iterator[tuple[int, Decided]]:
         """All batches from number `start` on, in order."""
+        for number, value in self._values(start):
+            yield number, Decided.decode(value)
+
+    def payments(self, start: int = 0) -> Iterator[tuple[int, Text]]:
+        """The canonical payments of all batches from number `start` on, in order; the rest stays packed."""
+        for number, value in self._values(start):
+            yield number, payments_of(value)
+
+    def _values(self, start: int) -> Iterator[tuple[int, bytes]]:
         for key, value in self._store.scan(DECIDED, start.to_bytes(8, "big")):
-            yield int.from_bytes(key[1:], "big"), Decided.decode(value)
+            yield int.from_bytes(key[1:], "big"), value
 
 
 def _key(number: int) -> bytes:
