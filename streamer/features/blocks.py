@@ -5,10 +5,11 @@ ones for the newest). Its value, little-endian: checksum of row key and rest (4)
 chunks trimmed from the block's beginning (1), columns (1), first block of the key (4), number of this
 block (4), number of the first batch of payments that the key lacks (5); the least time (8), then width (1)
 and times after the least; then for each column its identity (4), width (1) and values. Events are in order
-of arrival. Numbers are stored as 1 + zigzag, hashes as they are; 0 is missing.
+of arrival. Numbers are stored as 1 + zigzag, hashes as they are; 0 is missing. In the newest block follow
+for each lifetime counter its identity (4), events ever (8) and the least time of one (8).
 """
 
-# ruff: noqa: C901, PLR0913, PLR0915, PLR0917 - a kernel is one flat loop over arrays it is given
+# ruff: noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - a kernel is one flat loop over arrays it is given
 # mypy: disable-error-code="arg-type,assignment,return-value,no-any-return"
 # (numpy's integers and Python's are the same to numba)
 
@@ -50,6 +51,8 @@ AS_OF_AT, AS_OF_BYTES = 16, 5
 HEAD: Final = 0xFFFFFFFF
 EVENTS: Final = CHUNK_ROWS * BLOCK_CHUNKS
 NUMBER, HASHED = 0, 1
+
+LIFE_BYTES: Final = 20
 
 SOUND, DAMAGED, FOREIGN = 0, 1, 2
 
@@ -160,6 +163,7 @@ def pack(
     entity: int,
     columns: Int64,
     kinds: Int64,
+    lives: Int64,
     out: Bytes,
     rows: Int64,
     scratch: Int64,
@@ -168,7 +172,7 @@ def pack(
 
     `rows` (m, 3) become where in `out` each row's key begins, its value begins and ends (-1: the row is to be
     deleted); returns the bytes used, but `out` has room for 8 more. `columns` are the identities of kept
-    columns; `scratch` holds a block's values.
+    columns, `lives` those of lifetime counters; `scratch` holds a block's values.
     """
     links, numbers = state.links, state.numbers
     at = 0
@@ -221,6 +225,12 @@ def pack(
                 if c >= 0:
                     at = _write(out, at, columns[c], 4)
                 at = _column(out, at, scratch, count)
+            if block == last:
+                for one in range(lives.shape[0]):
+                    life = slot * plan.shape.header + plan.lives[one, 1]
+                    at = _write(out, at, lives[one], 4)
+                    at = _write(out, at, state.headers[life], 8)
+                    at = _write(out, at, state.headers[life + 1], 8)
             seed = hash_bytes(out, rows[m, 0], begin, 0)
             check = hash_bytes(out, begin + 4, at, seed) & 0xFFFFFFFF
             put_word(out, begin, np.int64(get_word(out, begin + 4)) << 32 | check)
@@ -251,11 +261,14 @@ def unpack(
     kinds: Int64,
     times: Int64,
     values: Int64,
+    lives: Int64,
+    counted: Int64,
 ) -> tuple[int, int]:
     """Read blocks one after the other into `times` (events,) and `values` (columns, events).
 
-    A column that a block lacks is missing. 8 more bytes follow the last block. Returns the first block that
-    cannot be used, and why.
+    A column that a block lacks is missing. `counted` (blocks, lives, 2) are the counters of the identities
+    `lives`, left alone where a block has none. 8 more bytes follow the last block. Returns the first block
+    that cannot be used, and why.
     """
     n = 0
     for i in range(ends.shape[0] - 1):
@@ -291,5 +304,11 @@ def unpack(
                             value = MISSING if value < 0 else (value >> 1) ^ -(value & 1)
                         values[c, n + j] = value
             at += width * count
+        while at + LIFE_BYTES <= end:
+            identity = _read(data, at, 4)
+            for one in range(lives.shape[0]):
+                if lives[one] == identity:
+                    counted[i, one, 0], counted[i, one, 1] = _read(data, at + 4, 8), _read(data, at + 12, 8)
+            at += LIFE_BYTES
         n += count
     return -1, SOUND

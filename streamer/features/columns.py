@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from streamer.batch import Bool, Bytes, Float64, Int64, Text
-from streamer.features.fields import Both, Column, Either, Not, Scalar, Test, Where
+from streamer.features.fields import Both, Column, Either, Known, Not, Scalar, Test, Where
 from streamer.features.keys import check_lengths, hash_bytes, hash_text, join_columns
 from streamer.features.layout import LARGEST, MISSING
 from streamer.features.plan import Mask
@@ -121,6 +121,8 @@ def meets(where: Where, kept: Mapping[Column, Int64]) -> Bool:
             return meets(left, kept) | meets(right, kept)
         case Not(condition):
             return ~meets(condition, kept)
+        case Known(column):
+            return _present(column, kept)
         case Test(column, compare, values):
             found = _compare(column, kept[column], compare, values)
             return found & _present(column, kept)

@@ -57,6 +57,13 @@ class Test(Where):
 
 
 @dataclass(frozen=True, slots=True)
+class Known(Where):
+    """A field has a value."""
+
+    column: Column
+
+
+@dataclass(frozen=True, slots=True)
 class Both(Where):
     """Two conditions hold."""
 
@@ -93,6 +100,10 @@ class Field:
     def isin(self, values: Iterable[Scalar]) -> Where:
         """The field is one of the values."""
         return Test(self.column, "==", tuple(sorted({self._checked(value) for value in values}, key=repr)))
+
+    def known(self) -> Where:
+        """The payment has a value in the field."""
+        return Known(self.column)
 
     def __eq__(self, other: object) -> Where:  # type: ignore[override]
         return Test(self.column, "==", (self._checked(other),))

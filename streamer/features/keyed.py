@@ -12,13 +12,16 @@ from streamer.features.blocks import (
     FOREIGN,
     HEAD,
     HEADER,
+    LIFE_BYTES,
     count_changed,
     count_older,
     key_of,
     pack,
     unpack,
 )
+from streamer.features.collected import Collector
 from streamer.features.columns import Prepared, bits_of
+from streamer.features.counters import COUNTER_WORDS
 from streamer.features.keys import (
     FIRST_BUCKETS,
     FREE_SLOTS,
@@ -42,11 +45,15 @@ from streamer.features.layout import (
     BUMP,
     CHUNK_ROWS,
     CHUNKS,
+    COUNTER_BUCKETS,
+    COUNTER_SPAN,
+    COUNTERS,
     CUT,
     DIRTY,
     DIRTY_FROM,
     DIRTY_WORDS,
     EPOCH,
+    LIFE_WORDS,
     LOADING,
     META,
     PINNED,
@@ -57,7 +64,7 @@ from streamer.features.layout import (
 from streamer.features.loading import COUNT_AT, BlockStore, Stored, find_blocks, pack_bytes, unusable
 from streamer.features.plan import Compiled
 from streamer.features.redo import Redo
-from streamer.features.rows import close_keys, open_keys, pick_keys
+from streamer.features.rows import close_keys, open_keys, pick_keys, put_lives
 from streamer.features.windows import step
 
 SLACK = 64 << 20
@@ -66,6 +73,11 @@ SLACK = 64 << 20
 
 INDEX_BYTES = 8 * RECORD + 8
 """What the index takes for a key."""
+
+NODES: Final = 3
+"""Counters that an event may take in a tally."""
+
+COUNTER_BYTES: Final = 8 * COUNTER_WORDS + 4
 
 PACKED: Final = 4_096
 """Keys that are packed at once."""
@@ -90,6 +102,7 @@ class EntityTable:
         self._compiled = compiled
         self._blocks = blocks
         self._work = compiled.work()
+        self._collector = Collector(compiled)
         shape = compiled.plan.shape
         self._key_bytes = 8 * shape.header + INDEX_BYTES
         room = 2 * budget + SLACK
@@ -100,6 +113,9 @@ class EntityTable:
         distincts = len(compiled.plan.distincts)
         meta = np.zeros(META, np.int64)
         meta[BUMP], meta[EPOCH], meta[BATCH] = shape.chunk, 1, batch - 1
+        meta[COUNTER_BUCKETS] = meta[COUNTER_SPAN] = FIRST_BUCKETS
+        self._counted = NODES * len(compiled.plan.tallies)
+        self._counters = room // COUNTER_BYTES if self._counted else 0
         self._state = State(
             rows=rows,
             links=rows.view(np.uint32),
@@ -110,6 +126,8 @@ class EntityTable:
             buckets=np.zeros((max(distincts, 1), self._chunks * 4 + FIRST_BUCKETS), np.uint32),
             dirty=np.zeros(self._slots, np.uint32),
             since=np.zeros(self._slots, np.int64),
+            counters=np.zeros(COUNTER_WORDS * (self._counters + 1), np.int64),
+            chains=np.zeros(self._counters + FIRST_BUCKETS, np.uint32),
         )
         self._index = new_index(self._slots, room)
         self._long = room // GRANULE
@@ -155,7 +173,9 @@ class EntityTable:
     def memory(self) -> int:
         """Bytes the keys in memory take."""
         chunks = int(self._state.meta[CHUNKS]) * 8 * self._compiled.plan.shape.chunk
-        return self.keys * self._key_bytes + chunks + int(self._index.meta[USED_GRANULES]) * GRANULE
+        counters = int(self._state.meta[COUNTERS]) * COUNTER_BYTES
+        text = int(self._index.meta[USED_GRANULES]) * GRANULE
+        return self.keys * self._key_bytes + chunks + counters + text
 
     def update(self, prepared: Prepared, number: int, out: Float64, column: int) -> None:
         """Answer a batch into `out[:, column:column + width]`, and count it."""
@@ -206,9 +226,14 @@ class EntityTable:
             values[place] = prepared.kept(one)
             kept[one] = values[place]
         bits = bits_of(compiled.masks, kept, n)
-        step(
-            state, compiled.plan, self._work, slots, batch.event_time, batch.live, bits, values, out, stride
-        )  # fmt: skip
+        done = 0
+        while done < n:
+            work = self._collector.work(self._work, n - done)
+            begin, done = done, step(
+                state, compiled.plan, work, slots, batch.event_time, batch.live, bits, values, out, stride,
+                done,
+            )  # fmt: skip
+            self._collector.fill(work, batch.event_time, range(begin, done), out, stride)
 
     def older(self, batch: int) -> int:
         """How many changed keys wait since a batch of a lower number."""
@@ -233,13 +258,13 @@ class EntityTable:
         columns = len(compiled.columns)
         count, key_bytes = count_changed(self._state, compiled.plan, self._index, keys)
         places = np.empty((count, 3), np.int64)
-        block = HEADER + 9 + 8 * EVENTS + columns * (5 + 8 * EVENTS)
+        block = HEADER + 9 + 8 * EVENTS + columns * (5 + 8 * EVENTS) + LIFE_BYTES * len(compiled.lives)
         size = count * block + key_bytes + 8
         if len(self._packed) < size:
             self._packed = np.empty(size, np.uint8)
         used = pack(
             self._state, compiled.plan, self._index, keys, compiled.identity, compiled.column_identities,
-            compiled.column_kinds, self._packed, places, self._scratch,
+            compiled.column_kinds, compiled.lives, self._packed, places, self._scratch,
         )  # fmt: skip
         return self._packed[:used].tobytes(), places
 
@@ -267,7 +292,13 @@ class EntityTable:
             free_slots = self._slots - self.keys
             free_chunks = self._chunks - 1 - int(meta[CHUNKS])
             free_long = self._long - int(index.meta[TOP_GRANULE])
-            if free_slots >= keys and free_chunks >= chunks and free_long >= keys * LONGEST // GRANULE:
+            free_counters = self._counters - int(meta[COUNTERS])
+            if (
+                free_slots >= keys
+                and free_chunks >= chunks
+                and free_long >= keys * LONGEST // GRANULE
+                and free_counters >= self._counted * chunks * CHUNK_ROWS
+            ):
                 return
             if not last:
                 at = 2 * pinned[pinned >= 0].astype(np.int64) * self._compiled.plan.shape.header + RECENT
@@ -298,6 +329,7 @@ class EntityTable:
         total = int(counts.sum())
         times, values = np.empty(total, np.int64), np.empty((len(compiled.columns), total), np.int64)
         row_keys = [key for found in stored for key in found.keys]
+        lives = np.zeros((len(row_keys), len(compiled.lives), LIFE_WORDS), np.int64)
         packed = [value for found in stored for value in found.values]
         place, why = unpack(
             *pack_bytes(row_keys),
@@ -306,6 +338,8 @@ class EntityTable:
             compiled.column_kinds,
             times,
             values,
+            compiled.lives,
+            lives,
         )
         if place >= 0:
             raise unusable(self.name, row_keys[place], "another version" if why == FOREIGN else "damage")
@@ -315,6 +349,7 @@ class EntityTable:
         state.numbers[2 * headers + CUT] = LOADING
         self._fill(np.repeat(mine, counts), times, values, len(stored), batch)
         state.numbers[2 * headers + CUT] = 0
+        put_lives(state, compiled.plan, mine, np.cumsum([len(found.values) for found in stored]) - 1, lives)
 
     def _count_again(self, slots: Int32, batch: Int32) -> None:
         """Count the payments that the stored rows of keys lack."""
@@ -336,7 +371,7 @@ class EntityTable:
         self._reserve(0, n // CHUNK_ROWS + 2 * min(keys, n) + len(batch), batch)
         bits = bits_of(compiled.masks, dict(zip(compiled.columns, values, strict=True)), n)
         live = np.ones(n, np.bool_)
-        step(self._state, compiled.plan, self._work, slots, times, live, bits, values, _NOTHING, 0)
+        step(self._state, compiled.plan, self._work, slots, times, live, bits, values, _NOTHING, 0, 0)
 
     def _find(self, slots: Int32) -> list[Stored]:
         """The blocks of those keys of which the store has any."""

@@ -14,6 +14,8 @@ from streamer.batch import Float64, Int64
 
 Int32 = npt.NDArray[np.int32]
 
+UInt64 = npt.NDArray[np.uint64]
+
 UInt32 = npt.NDArray[np.uint32]
 """Places; numba would look at each signed one whether it counts from the end."""
 
@@ -90,18 +92,48 @@ HAND: Final = 5
 DIRTY_FROM: Final = 6
 DIRTY_WORDS: Final = 7
 BATCH: Final = 8
-META: Final = 9
+COUNTERS: Final = 9
+COUNTER_TOP: Final = 10
+COUNTER_FREE: Final = 11
+COUNTER_BUCKETS: Final = 12
+COUNTER_SPAN: Final = 13
+META: Final = 14
 
 # Per distinct column: number of buckets, the power of two at or above it, entries.
 MAP_BUCKETS: Final = 0
 MAP_SPAN: Final = 1
 MAP_ENTRIES: Final = 2
 
-# Kinds of lanes, lists and measures.
-LANE_COUNT, LANE_SUM, LANE_HIGH, LANE_LOW = 0, 1, 2, 3
+# Kinds of lanes, lists, tallies and measures.
+LANE_COUNT, LANE_SUM, LANE_HIGH, LANE_LOW, LANE_CUBE, LANE_DECAYED, LANE_DECAYED_COUNT = 0, 1, 2, 3, 4, 5, 6
 KEEP_GREATEST, KEEP_LEAST, KEEP_ALL = 1, -1, 0
+TALLY_VALUES, TALLY_RANKS = 0, 1
 MEASURE_LANE, MEASURE_DISTINCT, MEASURE_EXTREME = 0, 1, 2
-MEASURE_FIRST, MEASURE_LAST, MEASURE_SINCE_FIRST, MEASURE_SINCE_LAST = 3, 4, 5, 6
+MEASURE_FIRST, MEASURE_LAST, MEASURE_SINCE_FIRST, MEASURE_SINCE_LAST, MEASURE_SINCE_LATEST = 3, 4, 5, 6, 7
+MEASURE_NOVEL, MEASURE_OWN, MEASURE_LEAST_GAP = 8, 9, 10
+MEASURE_SESSION_LANE, MEASURE_SESSION_AGE, MEASURE_LIFE, MEASURE_AGE = 11, 12, 13, 14
+MEASURE_TALLY, MEASURE_MOST, MEASURE_SPREAD, MEASURE_MODE, MEASURE_IS_MODE, MEASURE_RANK = (
+    15,
+    16,
+    17,
+    18,
+    19,
+    20,
+)
+FIRST_TALLY_MEASURE: Final = MEASURE_TALLY
+
+LIMBS: Final = 5
+"""Lanes of a decayed sum: numbers of 32 bits, each in its place in a ring of 160 bits."""
+
+COUNT_LIMBS: Final = 4
+"""Lanes of a decayed count, in a ring of 128 bits."""
+
+TALLY_WORDS: Final = 3
+"""Words of a tally in the header: events, the count of the most frequent value, the sum for the entropy."""
+
+
+LIFE_WORDS: Final = 2
+"""Words of a lifetime counter in the header: events, and the least time of one."""
 
 
 class Shape(NamedTuple):
@@ -119,11 +151,15 @@ class Plan(NamedTuple):
     """What the kernels compute for an entity.
 
     `edges` are offsets in ms before the payment. Rows of the others:
-    `lanes` (kind, column, mask); `distincts` (column, mask, links in the row, marks in the header);
-    `spans` (distinct, left edge, right edge, counter in the header); `lists` (kind, column, mask, right edge,
-    links in the row, back in the header, first range, end of ranges); `ranges` (list, left edge, first row in
-    the header); `measures` (kind, subject, left edge, right edge, 1 without the payment); `outputs` (kind, up
-    to four measures), of which `scales` is the smallest unit, as a divisor.
+    `lanes` (kind, column, mask, half-life in ms, part); `distincts` (column, mask, links in the row, marks in
+    the header); `spans` (distinct, left edge, right edge, counter in the header); `lists` (kind, column,
+    mask, right edge, links in the row, back in the header, first range, end of ranges); `ranges` (list, left
+    edge, first row in the header); `gaps` (list of all, list of gaps, word of the row); `sessions` (list of
+    all, gap in ms, start in the header, range); `lives` (mask, words of the header); `tallies`
+    (kind, column, mask, left edge, right edge, words of the header); `measures` (kind, subject, left edge,
+    right edge, 1 without the payment, parameter, column); `outputs` (kind, parameter, up to eight measures),
+    of which `scales` is the smallest unit, as a divisor; `collected` (column, mask, left edge, right edge, 1
+    without the payment) are windows whose events are handed over as they are.
     A mask is a bit of the event; -1 stands for no column, and as the right edge for the payment itself.
     """
 
@@ -134,16 +170,22 @@ class Plan(NamedTuple):
     spans: Int64
     lists: Int64
     ranges: Int64
+    gaps: Int64
+    sessions: Int64
+    lives: Int64
+    tallies: Int64
     measures: Int64
     outputs: Int64
     scales: Float64
+    collected: Int64
 
 
 class State(NamedTuple):
     """The memory of a table; `links` shows `rows` and `numbers` shows `headers` as 32-bit numbers.
 
     `dirty` is a ring of the keys that changed since they were cut, first changed first, and `since` holds the
-    numbers of the batches that changed them; `meta` counts.
+    numbers of the batches that changed them; `counters` (see tallies) and their `chains` count values;
+    `meta` counts.
     """
 
     rows: Int64
@@ -155,6 +197,8 @@ class State(NamedTuple):
     buckets: UInt32
     dirty: UInt32
     since: Int64
+    counters: Int64
+    chains: UInt32
 
 
 class Work(NamedTuple):
@@ -162,8 +206,10 @@ class Work(NamedTuple):
 
     `old` and `edges` are the first rows after each edge before and after the clock moved on, `totals` and
     `own` the lanes up to the payment and its own part in them, `counts` the spans, `bests` the ranges' values
-    (or first rows), `backs` the lists' last rows, `before` and `after` the nearest rows of the same value,
-    `place` the rows on either side, `measures` exact integers, of which features are made.
+    (or first rows), `backs` the lists' last rows, `sessions` the sessions' first rows, `before` and `after`
+    the nearest rows of the same value, `place` the rows on either side, `measures` exact integers, of which
+    features are made, `wide` numbers of 256 bits. Of collected windows `caught` holds times and values one
+    after the other, `ends` (payments * windows) where each ends.
     """
 
     old: Int64
@@ -173,7 +219,11 @@ class Work(NamedTuple):
     counts: Int64
     bests: Int64
     backs: Int64
+    sessions: Int64
     before: Int64
     after: Int64
     place: Int64
     measures: Int64
+    wide: UInt64
+    caught: Int64
+    ends: Int64

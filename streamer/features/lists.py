@@ -1,13 +1,16 @@
-"""Kernels of the lists through the rows of a key: monotonic ones for extremes, whole ones for first and last.
+"""Kernels of the lists through the rows of a key: monotonic ones for extremes, whole ones for all else.
 
 In the list of a maximum every row is greater than all later ones, so the greatest of a window is the first
 row of the list inside it; one list serves every window with the same right edge. A row in the list has a
-successor or is the back.
+successor or is the back. A list of gaps is one of the least of a word of the row: the time to the next row of
+the whole list beside it. A session is known by its first row in the whole list.
 """
 
-# ruff: noqa: C901 - a kernel is one flat loop over arrays it is given
+# ruff: noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - a kernel is one flat loop over arrays it is given
 # mypy: disable-error-code="arg-type,assignment,return-value,no-any-return"
 # (numpy's integers and Python's are the same to numba)
+
+import numpy as np
 
 from streamer.features.compiled import part
 from streamer.features.layout import (
@@ -82,6 +85,10 @@ def leave(state: State, plan: Plan, k: int, slot: int, row: int) -> None:
         links[2 * after + offset + EARLIER] = before
     else:
         numbers[back] = before
+    for s in range(plan.sessions.shape[0]):
+        place = 2 * slot * plan.shape.header + plan.sessions[s, 2]
+        if plan.sessions[s, 0] == k and numbers[place] == row:
+            numbers[place] = after
 
 
 @part
@@ -111,6 +118,78 @@ def advance_lists(state: State, plan: Plan, work: Work, slot: int, t: int) -> No
             else:
                 work.bests[r] = rows[x + COLUMNS + column] if x != 0 else MISSING
         work.backs[k] = numbers[g + plan.lists[k, 5]]
+    for s in range(plan.sessions.shape[0]):
+        k, r = plan.sessions[s, 0], plan.sessions[s, 3]
+        x = work.backs[k]
+        if x != 0:
+            x = work.bests[r] if t - rows[x] <= plan.sessions[s, 1] else 0
+            start = numbers[g + plan.sessions[s, 2]]
+            if x != 0 and rows[start] >= rows[x]:
+                x = start
+        work.sessions[s] = x
+
+
+@part
+def mend_sessions(state: State, plan: Plan, k: int, slot: int, row: int) -> None:
+    """Find the first row of the last session of a whole list that a row has come into."""
+    rows, links, numbers = state.rows, state.links, state.numbers
+    g = 2 * slot * plan.shape.header
+    offset = plan.lists[k, 4]
+    for s in range(plan.sessions.shape[0]):
+        if plan.sessions[s, 0] != k:
+            continue
+        gap, place = plan.sessions[s, 1], g + plan.sessions[s, 2]
+        start = numbers[place]
+        before = links[2 * row + offset + EARLIER]
+        if links[2 * row + offset + LATER] == 0:
+            if before == 0 or rows[row] - rows[before] > gap:
+                numbers[place] = row
+        elif links[2 * row + offset + LATER] == start and rows[start] - rows[row] <= gap:
+            start = row
+            while before != 0 and rows[start] - rows[before] <= gap:
+                start = before
+                before = links[2 * before + offset + EARLIER]
+            numbers[place] = start
+
+
+@part
+def _enter_gap(state: State, plan: Plan, k: int, slot: int, row: int, word: int, gap: int) -> None:
+    leave(state, plan, k, slot, row)
+    state.links[2 * row + plan.lists[k, 4] + EARLIER] = 0
+    state.links[2 * row + plan.lists[k, 4] + LATER] = 0
+    state.rows[row + COLUMNS + word] = gap
+    enter(state, plan, k, slot, row)
+
+
+@part
+def mend_gaps(state: State, plan: Plan, k: int, slot: int, row: int) -> None:
+    """Set the gaps around a row that has come into a whole list."""
+    rows, links = state.rows, state.links
+    before = np.int64(links[2 * row + plan.lists[k, 4] + EARLIER])
+    after = np.int64(links[2 * row + plan.lists[k, 4] + LATER])
+    for p in range(plan.gaps.shape[0]):
+        if plan.gaps[p, 0] == k:
+            if before != 0:
+                _enter_gap(
+                    state, plan, plan.gaps[p, 1], slot, before, plan.gaps[p, 2], rows[row] - rows[before]
+                )
+            if after != 0:
+                _enter_gap(state, plan, plan.gaps[p, 1], slot, row, plan.gaps[p, 2], rows[after] - rows[row])
+
+
+@part
+def _recall_gap(state: State, plan: Plan, k: int, x: int, start: int) -> int:
+    """The least gap between rows after `start` of a whole list up to its row x."""
+    rows, links = state.rows, state.links
+    best = MISSING
+    while x != 0:
+        before = np.int64(links[2 * x + plan.lists[k, 4] + EARLIER])
+        if before == 0 or rows[before] <= start:
+            break
+        if best == MISSING or rows[x] - rows[before] < best:
+            best = rows[x] - rows[before]
+        x = before
+    return best
 
 
 @part
@@ -133,8 +212,12 @@ def recall_lists(state: State, plan: Plan, work: Work, slot: int, t: int) -> Non
             while x != 0 and rows[x] > end:
                 x = links[2 * x + plan.lists[k, 4] + EARLIER]
             work.backs[k] = x
+        whole = plan.lists[k, 8]
         for r in range(plan.lists[k, 6], plan.lists[k, 7]):
             left = plan.ranges[r, 1]
+            if whole >= 0:
+                work.bests[r] = _recall_gap(state, plan, whole, work.backs[whole], t - plan.edges[left])
+                continue
             start = t - plan.edges[left]
             first = numbers[g + plan.ranges[r, 2]]
             known = first != 0 and rows[first] <= end
@@ -160,3 +243,15 @@ def recall_lists(state: State, plan: Plan, work: Work, slot: int, t: int) -> Non
                         best = value
                 x = links[2 * x + PREVIOUS]
             work.bests[r] = best
+    for s in range(plan.sessions.shape[0]):
+        k, offset = plan.sessions[s, 0], plan.lists[plan.sessions[s, 0], 4]
+        start = t - plan.edges[plan.ranges[plan.sessions[s, 3], 1]]
+        x = work.backs[k]
+        if x != 0 and (t - rows[x] > plan.sessions[s, 1] or rows[x] <= start):
+            x = 0
+        while x != 0:
+            before = np.int64(links[2 * x + offset + EARLIER])
+            if before == 0 or rows[before] <= start or rows[x] - rows[before] > plan.sessions[s, 1]:
+                break
+            x = before
+        work.sessions[s] = x

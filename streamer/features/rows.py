@@ -1,8 +1,10 @@
 """The kernels of rows: they are put in their place, trimmed, and given back with their key."""
 
-# ruff: noqa: C901, PLR0912, PLR0913, PLR0917 - a kernel is one flat loop over arrays it is given
+# ruff: noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917, SIM102 - a kernel is one flat loop over arrays it is given
 # mypy: disable-error-code="arg-type,assignment,return-value,no-any-return"
 # (numpy's integers and Python's are the same to numba)
+
+import numpy as np
 
 from streamer.batch import Int64
 from streamer.features.compiled import kernel, part
@@ -33,6 +35,7 @@ from streamer.features.layout import (
     FREE,
     HAND,
     HEAD_CHUNK,
+    KEEP_ALL,
     LAST_CHUNK,
     LOADING,
     MAPPED,
@@ -52,8 +55,9 @@ from streamer.features.layout import (
     State,
     Work,
 )
-from streamer.features.lists import enter, leave
+from streamer.features.lists import enter, leave, mend_gaps, mend_sessions
 from streamer.features.occurrences import link_occurrence, map_key, unlink_occurrence, unmap_key
+from streamer.features.tallies import clear_tallies, tally_enter
 
 
 @part
@@ -169,10 +173,25 @@ def insert(state: State, plan: Plan, work: Work, slot: int, t: int, bits: int, v
     for d in range(plan.distincts.shape[0]):
         if (bits >> plan.distincts[d, 1]) & 1:
             link_occurrence(state, plan, d, row, work.before[d], work.after[d], slot)
+    for a in range(plan.tallies.shape[0]):
+        right = plan.tallies[a, 4]
+        end = clock if right == NOW else clock - plan.edges[right]
+        if (bits >> plan.tallies[a, 2]) & 1 and clock - plan.edges[plan.tallies[a, 3]] < t <= end:
+            tally_enter(state, plan, a, slot, values[plan.tallies[a, 1], i])
     for k in range(plan.lists.shape[0]):
         right = plan.lists[k, 3]
-        if (bits >> plan.lists[k, 2]) & 1 and (right == NOW or t <= clock - plan.edges[right]):
-            enter(state, plan, k, slot, row)
+        if plan.lists[k, 8] < 0 and (bits >> plan.lists[k, 2]) & 1:
+            if right == NOW or t <= clock - plan.edges[right]:
+                enter(state, plan, k, slot, row)
+                if right == NOW and plan.lists[k, 0] == KEEP_ALL:
+                    mend_sessions(state, plan, k, slot, row)
+                    mend_gaps(state, plan, k, slot, row)
+    for one in range(plan.lives.shape[0]):
+        if (bits >> plan.lives[one, 0]) & 1:
+            life = h + plan.lives[one, 1]
+            if state.headers[life] == 0 or t < state.headers[life + 1]:
+                state.headers[life + 1] = t
+            state.headers[life] += 1
     map_key(state, plan, slot)
 
 
@@ -231,11 +250,26 @@ def open_keys(state: State, plan: Plan, slots: Int32, ordinals: Int64, stored_fr
 
 
 @kernel
+def put_lives(state: State, plan: Plan, slots: Int32, heads: Int64, lives: Int64) -> None:
+    """Set lifetime counters of keys to what their newest blocks have; what a block lacks stays as counted.
+
+    `lives` (blocks, counters, 2) holds count and least time, a count of 0 where a block has none.
+    """
+    for i in range(slots.shape[0]):
+        for one in range(plan.lives.shape[0]):
+            if lives[heads[i], one, 0] > 0:
+                life = np.int64(slots[i]) * plan.shape.header + plan.lives[one, 1]
+                state.headers[life] = lives[heads[i], one, 0]
+                state.headers[life + 1] = lives[heads[i], one, 1]
+
+
+@kernel
 def close_keys(state: State, plan: Plan, slots: Int32) -> None:
     """Give back the memory of keys that leave it."""
     for i in range(slots.shape[0]):
-        slot = slots[i]
+        slot = np.int64(slots[i])
         unmap_key(state, plan, slot)
+        clear_tallies(state, plan, slot)
         chunk = state.numbers[2 * slot * plan.shape.header + FIRST_CHUNK]
         while chunk != 0:
             following = state.links[2 * chunk + CHUNK_NEXT]

@@ -83,7 +83,7 @@ class Features:
         return self._with_redo(table.since for table in self._tables)
 
     def _with_redo(self, since: Iterable[int | None]) -> int:
-        """The first of these batches; of those to be counted again, while a key may wait that they changed."""
+        """The first of these batches; of those counted again, while a key may wait that they changed."""
         first = min((one for one in since if one is not None), default=self._next)
         return first if first >= self._redone_at else min(first, self._redone_from)
 
@@ -123,7 +123,7 @@ class Features:
             table.replay(prepared, number)
 
     def catch_up(self, payments: int | None) -> None:
-        """Count payments again of keys that have not come up since a crash, of each entity so many, or all."""
+        """Count payments again of keys not seen since a crash, of each entity so many, or all."""
         if self._redone_from < NEVER and self._redone_at == NEVER:
             left = [table.catch_up(payments) for table in self._tables]
             if not any(left):

@@ -8,8 +8,8 @@ A late payment is put where its time belongs: lanes of the later rows are mended
 present counts by undoing what came after. Its cost is the number of rows between it and the newest.
 """
 
-# ruff: noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917 - a kernel is one flat loop over arrays it is given
-# ruff: noqa: PLR1714, SIM109 - a comparison is faster than a search
+# ruff: noqa: FBT003, C901, PLR0912, PLR0913, PLR0915, PLR0917 - a kernel is one flat loop over arrays it is given
+
 # mypy: disable-error-code="arg-type,assignment,return-value,no-any-return"
 # (numpy's integers and Python's are the same to numba)
 
@@ -23,18 +23,7 @@ from streamer.features.compiled import kernel, part
 from streamer.features.layout import (
     BITS,
     CLOCK,
-    COLUMNS,
-    LANE_COUNT,
-    LANE_HIGH,
-    LANE_SUM,
     LAST_CHUNK,
-    MEASURE_DISTINCT,
-    MEASURE_EXTREME,
-    MEASURE_FIRST,
-    MEASURE_LANE,
-    MEASURE_LAST,
-    MEASURE_SINCE_FIRST,
-    MISSING,
     NEWEST,
     NEXT,
     NOW,
@@ -47,9 +36,11 @@ from streamer.features.layout import (
     Work,
 )
 from streamer.features.lists import advance_lists, recall_lists
+from streamer.features.measures import collect, has_room, measure, own_part
 from streamer.features.memory import prefetch
 from streamer.features.occurrences import EARLIER, LATER, find_neighbours
 from streamer.features.rows import insert, trim
+from streamer.features.tallies import advance_tallies, recall_tallies
 
 AHEAD: Final = 2
 """Payments after which something fetched early is there."""
@@ -105,6 +96,7 @@ def _advance(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
             numbers[place] = count
         work.counts[s] = count
     advance_lists(state, plan, work, slot, t)
+    advance_tallies(state, plan, work, slot, t)
     for a in range(plan.lanes.shape[0]):
         work.totals[a] = state.headers[h + TOTALS + a]
     work.place[0] = numbers[g + NEWEST]
@@ -168,83 +160,6 @@ def _recall(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
 
 
 @part
-def _measure(state: State, plan: Plan, work: Work, t: int, bits: int, values: Int64, i: int) -> None:
-    """Write all measures of a payment from what was before it and its own part."""
-    rows, out = state.rows, work.measures
-    lanes = plan.shape.lanes
-    for m in range(plan.measures.shape[0]):
-        kind, subject, left, right = (
-            plan.measures[m, 0], plan.measures[m, 1], plan.measures[m, 2], plan.measures[m, 3],
-        )  # fmt: skip
-        joins = right == NOW and plan.measures[m, 4] == 0
-        if kind == MEASURE_LANE:
-            x = work.edges[left]
-            base = rows[x + lanes + subject] if x != 0 else work.totals[subject]
-            top = work.totals[subject]
-            if right != NOW:
-                y = work.edges[right]
-                if y != 0:
-                    top = rows[y + lanes + subject]
-            elif joins:
-                top += work.own[subject]
-            out[m] = top - base
-        elif kind == MEASURE_DISTINCT:
-            count = work.counts[subject]
-            d = plan.spans[subject, 0]
-            if joins and (bits >> plan.distincts[d, 1]) & 1:
-                y = work.before[d]
-                if y == 0 or rows[y] <= t - plan.edges[left]:
-                    count += 1
-            out[m] = count
-        else:
-            k = plan.ranges[subject, 0]
-            column = COLUMNS + plan.lists[k, 1]
-            joins = joins and (bits >> plan.lists[k, 2]) & 1 != 0
-            if kind == MEASURE_EXTREME:
-                best = work.bests[subject]
-                if joins:
-                    own = values[plan.lists[k, 1], i]
-                    if best == MISSING or plan.lists[k, 0] * own > plan.lists[k, 0] * best:
-                        best = own
-                out[m] = best
-            elif kind == MEASURE_FIRST or kind == MEASURE_SINCE_FIRST:
-                x = work.bests[subject]
-                if x != 0:
-                    out[m] = rows[x + column] if kind == MEASURE_FIRST else t - rows[x]
-                elif joins:
-                    out[m] = values[plan.lists[k, 1], i] if kind == MEASURE_FIRST else 0
-                else:
-                    out[m] = MISSING
-            else:
-                x = work.backs[k]
-                if kind == MEASURE_LAST and joins:
-                    out[m] = values[plan.lists[k, 1], i]
-                elif x != 0 and rows[x] > t - plan.edges[left]:
-                    out[m] = rows[x + column] if kind == MEASURE_LAST else t - rows[x]
-                else:
-                    out[m] = MISSING
-
-
-@part
-def _own(plan: Plan, work: Work, bits: int, values: Int64, i: int) -> None:
-    """What the payment itself adds to each lane."""
-    for a in range(plan.lanes.shape[0]):
-        kind = plan.lanes[a, 0]
-        part = 0
-        if (bits >> plan.lanes[a, 2]) & 1:
-            if kind == LANE_COUNT:
-                part = 1
-            elif kind == LANE_SUM:
-                part = values[plan.lanes[a, 1], i]
-            else:
-                x = abs(values[plan.lanes[a, 1], i])
-                high, low = x >> 20, x & 0xFFFFF
-                rest = ((high * low) << 21) + low * low
-                part = high * high + (rest >> 40) if kind == LANE_HIGH else rest & 0xFFFFFFFFFF
-        work.own[a] = part
-
-
-@part
 def _fetch(state: State, plan: Plan, slots: Int32, i: int) -> None:
     """Fetch what later payments are going to read: headers first, then, those being there, rows."""
     n = slots.shape[0]
@@ -279,34 +194,52 @@ def step(
     values: Int64,
     out: Float64,
     stride: int,
-) -> None:
+    begin: int,
+) -> int:
     """Answer payments in order of arrival and count the live ones; without `out` they are only counted.
 
     `slots` (n,) are the keys, -1 where there is none; `bits` (n,) the masks that hold; `values` (columns, n).
-    The features of payment i are out[i * stride:].
+    The features of payment i are out[i * stride:]. Begins at payment `begin`, and ends before the first one
+    whose collected windows do not fit any more; returns which.
     """
     answers = out.shape[0] > 0
-    for i in range(slots.shape[0]):
+    collects = answers and plan.collected.shape[0] > 0
+    for i in range(begin, slots.shape[0]):
         _fetch(state, plan, slots, i)
-        slot = slots[i]
+        slot = np.int64(slots[i])
         if slot < 0:
             if answers:
                 answer_nothing(plan, out, i * stride)
+            if collects:
+                for c in range(
+                    (i - begin) * plan.collected.shape[0], (i - begin + 1) * plan.collected.shape[0]
+                ):
+                    work.ends[c] = work.ends[c - 1] if c else 0
             continue
+        if collects and not has_room(state, plan, work, slot, i - begin):
+            return i
         t = times[i]
         mine = bits[i]
         state.numbers[2 * slot * plan.shape.header + RECENT] = 1
-        if t >= state.headers[slot * plan.shape.header + CLOCK]:
-            _advance(state, plan, work, slot, t)
-        else:
+        late = t < state.headers[slot * plan.shape.header + CLOCK]
+        if late:
             _recall(state, plan, work, slot, t)
-        _own(plan, work, mine, values, i)
+        else:
+            _advance(state, plan, work, slot, t)
+        own_part(plan, work, t, mine, values, i)
         for d in range(plan.distincts.shape[0]):
             if (mine >> plan.distincts[d, 1]) & 1:
                 find_neighbours(state, plan, work, d, slot, t, values[plan.distincts[d, 0], i])
         if answers:
-            _measure(state, plan, work, t, mine, values, i)
-            answer(plan, work.measures, out, i * stride)
+            if late:
+                recall_tallies(state, plan, work, slot, t, False)
+            measure(state, plan, work, slot, t, mine, values, i)
+            if late:
+                recall_tallies(state, plan, work, slot, t, True)
+            answer(plan, work, t, out, i * stride)
+            if collects:
+                collect(state, plan, work, t, mine, values, i, i - begin)
         if live[i]:
             insert(state, plan, work, slot, t, mine, values, i)
             trim(state, plan, slot)
+    return slots.shape[0]
