@@ -17,7 +17,8 @@ from streamer.features.derived import evaluate
 from streamer.features.table import Features
 from streamer.features.table import warm_up as features_warm_up
 from streamer.models.scorer import Scorer, compile_pipeline
-from streamer.payments import PaymentBatch, PaymentReader
+from streamer.payments import PaymentBatch
+from streamer.recall import PaymentReader
 from streamer.rejections import encode_rejection
 from streamer.settings import Settings
 from streamer.state.decided import Decided, DecidedBatches, rows_of

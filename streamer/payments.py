@@ -1,11 +1,9 @@
 """Payments of one batch as rows and as columns."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Self, get_type_hints
+from typing import Any, Self
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -13,12 +11,6 @@ from streamer.batch import Bool, Float64, Int64, Text
 from streamer.events import Payment
 
 _FIELDS = frozenset(Payment.__struct_fields__)
-
-_ALWAYS = ("event_time", "amount", "live")
-"""The columns that every batch has."""
-
-_ARRAY = b"\xdd"
-"""In MessagePack an array follows, its length in four bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,29 +87,3 @@ class PaymentBatch:
         if name in _FIELDS:
             return list(map(attrgetter(name), self.rows))
         return [None if row.attributes is None else row.attributes.get(name) for row in self.rows]
-
-
-class PaymentReader:
-    """Reads payments back from their canonical content, only some of their columns: fast, for many of them.
-
-    `names` are fields or declared attributes. Of what is read no `rows` are to be used but through columns.
-    """
-
-    def __init__(self, names: Iterable[str]) -> None:
-        wanted = {name if name in _FIELDS else "attributes" for name in names}.union(_ALWAYS)
-        # Types without their limits: what was stored has been checked.
-        kinds = get_type_hints(Payment)
-        fields = [
-            (one.name, kinds[one.name], None if one.required else one.default)
-            for one in msgspec.structs.fields(Payment)
-            if one.name in wanted
-        ]
-        self._decoder = msgspec.msgpack.Decoder(list[msgspec.defstruct("Read", fields, gc=False)])  # type: ignore[misc]
-
-    def read(self, content: Text) -> PaymentBatch:
-        """Read payments back; they have neither index, offsets nor log times."""
-        n = len(content)
-        data = content.data.data[: int(content.ends[-1])]
-        rows = self._decoder.decode(b"".join((_ARRAY, n.to_bytes(4, "big"), data)))
-        none = np.zeros(n, np.int64)
-        return PaymentBatch.of(rows, none, none, none)

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from streamer.batch import Text
 from streamer.encoding import canonical
 from streamer.events import Payment
-from streamer.payments import PaymentBatch, PaymentReader
+from streamer.payments import PaymentBatch
+from streamer.recall import PaymentReader
 
 TEXTS = st.one_of(st.none(), st.text(min_size=1, max_size=8))
 
