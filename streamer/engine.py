@@ -1,6 +1,5 @@
 """One batch through one topology: records in, decisions, rejections and a write set out."""
 
-import itertools
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,13 +14,14 @@ from streamer.conversion import convert, convert_again, take_effect
 from streamer.decisions import Judge
 from streamer.declared import declared_rows
 from streamer.encoding import DecisionEncoder
-from streamer.events import Payment, Reason
+from streamer.events import Reason
 from streamer.features.derived import evaluate
 from streamer.features.table import Features
 from streamer.features.table import warm_up as features_warm_up
 from streamer.models.scorer import Scorer, compile_pipeline
 from streamer.payments import KnownFraud, PaymentBatch
 from streamer.rates import RateTable, read_rates
+from streamer.recall import PaymentReader
 from streamer.rejections import encode_rejection
 from streamer.settings import Settings
 from streamer.state.decided import Decided, DecidedBatches, rows_of
@@ -322,14 +322,10 @@ class Engine:
 
     def _redo(self, start: int) -> None:
         """Give the features the batches decided after their keys were last written."""
-        for number, decided in self._decided.scan(start):
-            data, ends = decided.payment.data.tobytes(), decided.payment.ends
-            rows = [
-                msgspec.msgpack.decode(data[first:end], type=Payment)
-                for first, end in itertools.pairwise(ends.tolist())
-            ]
-            batch = PaymentBatch.stored(rows)
-            self._features.replay(convert_again(self._rates, batch, decided.others), number)
+        reader = PaymentReader(self._features.fields)
+        for number, content, others in self._decided.payments(start):
+            batch = convert_again(self._rates, reader.read(content), others)
+            self._features.replay(batch, number)
 
     def _know(self, frauds: Sequence[KnownFraud]) -> None:
         """Count payments as frauds of their keys, as of when that became known."""

@@ -149,6 +149,11 @@ class EntityTable:
         self._redo = Redo(compiled.entity.keys, compiled.columns)
 
     @property
+    def fields(self) -> frozenset[str]:
+        """The fields and declared attributes of payments that are its key or kept."""
+        return frozenset((*self._compiled.entity.keys, *(column.name for column in self._compiled.columns)))
+
+    @property
     def dirty(self) -> int:
         """Keys changed since they were cut."""
         return int(self._state.meta[DIRTY])

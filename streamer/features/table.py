@@ -8,6 +8,7 @@ import numpy as np
 
 from streamer.batch import Float64, Text
 from streamer.features.aggregates import count
+from streamer.features.blocks import EVENTS
 from streamer.features.columns import Columns, Prepared
 from streamer.features.declarations import Entity
 from streamer.features.keyed import EntityTable
@@ -70,6 +71,11 @@ class Features:
         self.names: tuple[str, ...] = tuple(
             feature.name for entity in entities for feature in entity.features
         )
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """The fields and declared attributes of payments that are keys or kept."""
+        return frozenset[str]().union(*(table.fields for table in self._tables))
 
     @property
     def dirty(self) -> int:
@@ -219,8 +225,16 @@ def warm_up() -> None:
     """Compile every kernel, or take it from the cache on disk, so that the first payment need not wait."""
     blocks = _Memory()
     entity = Entity("pair", keys=("card", "merchant"), features=[count("1h")])
-    features = Features([entity], memory_budget=0, allowed_lateness=0, blocks=blocks)
-    for _ in range(3):
-        features.update(_One())
+
+    def start(number: int) -> Features:
+        return Features([entity], memory_budget=0, allowed_lateness=0, blocks=blocks, next_number=number)
+
+    features = start(0)
+    for number in range(EVENTS + 1):  # the events of more than one block
+        features.update(_One(), None, number)
         blocks.rows.update(features.cut())
         features.written()
+    features = start(EVENTS + 2)
+    features.replay(_One(), EVENTS + 1)
+    features.catch_up(1)
+    features.update(_One(), None, EVENTS + 2)

@@ -82,7 +82,7 @@ class Decided:
                 unpack(stored.scores),
                 unpack(stored.features),
                 _text(stored),
-                unpack_whole(stored.others) if stored.others else np.empty(0, np.int64),
+                _others(stored),
             )
         except (msgspec.MsgspecError, cramjam.DecompressionError, ValueError) as error:
             raise _damaged(str(error)) from error
@@ -91,6 +91,15 @@ class Decided:
         if any(len(column) != n for column in columns) or decided.scores.shape[1] != len(stored.models):
             raise _damaged(f"its columns do not all have {n} rows")
         return decided
+
+
+def payments_of(data: bytes) -> tuple[Text, Int64]:
+    """The canonical payments of an encoded batch, and `others`; raises `StateError` for what is none."""
+    try:
+        stored = msgspec.msgpack.decode(data, type=_Stored)
+        return _text(stored), _others(stored)
+    except (msgspec.MsgspecError, cramjam.DecompressionError, ValueError) as error:
+        raise _damaged(str(error)) from error
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True):
@@ -105,6 +114,10 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     size: int
     payment: bytes
     others: bytes = b""
+
+
+def _others(stored: _Stored) -> Int64:
+    return unpack_whole(stored.others) if stored.others else np.empty(0, np.int64)
 
 
 def _text(stored: _Stored) -> Text:
@@ -196,8 +209,17 @@ class DecidedBatches:
 
     def scan(self, start: int = 0) -> Iterator[tuple[int, Decided]]:
         """All batches from number `start` on, in order."""
+        for number, value in self._values(start):
+            yield number, Decided.decode(value)
+
+    def payments(self, start: int = 0) -> Iterator[tuple[int, Text, Int64]]:
+        """The canonical payments, and `Decided.others`, of all batches from number `start` on, in order."""
+        for number, value in self._values(start):
+            yield number, *payments_of(value)
+
+    def _values(self, start: int) -> Iterator[tuple[int, bytes]]:
         for key, value in self._store.scan(DECIDED, start.to_bytes(8, "big")):
-            yield int.from_bytes(key[1:], "big"), Decided.decode(value)
+            yield int.from_bytes(key[1:], "big"), value
 
 
 def _key(number: int) -> bytes:

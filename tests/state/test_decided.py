@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from streamer.batch import Text
 from streamer.errors import StateError
-from streamer.state.decided import OFFSET_BITS, ROW_BITS, Decided, DecidedBatches, rows_of
+from streamer.state.decided import (
+    OFFSET_BITS,
+    ROW_BITS,
+    Decided,
+    DecidedBatches,
+    payments_of,
+    rows_of,
+)
 from streamer.state.identities import ENTRY, Identities
 from streamer.state.store import Progress, Store, WriteSet
 
@@ -172,6 +179,11 @@ def test_batches_are_read_in_order_of_their_number(tmp_path: Path) -> None:
         assert [number for number, _ in reader.scan(1)] == [1, 255, 256, 65536]
         for number, got in reader.scan():
             assert_same(batches[number], got)
+        for number, payments, _ in reader.payments(255):
+            expected = batches[number].payment
+            assert expected.data.tobytes() == payments.data.tobytes()
+            assert expected.ends.tolist() == payments.ends.tolist()
+        assert [number for number, *_ in reader.payments(255)] == [255, 256, 65536]
         assert reader.batch(2) is None
         got = reader.batch(256)
         assert got is not None
@@ -186,6 +198,8 @@ def test_damage_is_a_state_error() -> None:
     for size in range(0, len(data), 211):
         with pytest.raises(StateError, match="damaged"):
             Decided.decode(data[:size])
+        with pytest.raises(StateError, match="damaged"):
+            payments_of(data[:size])
     with pytest.raises(StateError, match="damaged"):
         Decided.decode(data + b"x")
     for _ in range(1500):
