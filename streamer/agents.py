@@ -243,6 +243,11 @@ class Agents:
         for model, version in self._parts.engine.versions.items():
             metrics.model_version(model, version)
         metrics.buffered(self.buffer.held)
+        metrics.state_bytes(self._parts.store.size_bytes())
+        for entity, keys in self._parts.engine.keys.items():
+            metrics.state_keys(entity, keys)
+        metrics.swept(self._parts.engine.swept)
+        self._parts.engine.swept = 0
 
     def _payment_ends(self) -> dict[Position, int]:
         """The ends of the payments' partitions, as far as they are known."""

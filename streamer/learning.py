@@ -20,11 +20,8 @@ from streamer.rejections import Rejected, encode_rejection
 from streamer.settings import Settings
 from streamer.state.decided import Decided, DecidedBatches, Found
 from streamer.state.identities import ENTRY
-from streamer.state.store import META, MODELS, OUTCOMES, Position, Row, Store, positions_of
+from streamer.state.store import FRAUDS, LABELS, META, MODELS, SEEN, Position, Row, Store, positions_of
 from streamer.topology import Model, Topology
-
-SEEN, LABELS, FRAUDS = (OUTCOMES + bytes([number]) for number in range(3))
-"""Rows of outcomes by payment, of labels by the payment's source, of when frauds became known by payment."""
 
 GOOD, FRAUD, UNKNOWN, WAITING = b"\0", b"\1", b"\2", b"\3"
 """Labels: learned as good, learned as fraud, to be left out, fraud to be learned when its batch matures."""

@@ -122,6 +122,10 @@ class Metrics:
             "streamer_model_version", "Version a model scores with.", ["model"], registry=registry
         )
         self._buffered = Gauge("streamer_buffer_bytes", "Bytes fetched and not processed.", registry=registry)
+        self._swept = Counter(
+            "streamer_swept_rows_total", "Stored rows deleted that nothing can ask for.", registry=registry
+        )
+        self._state_bytes = Gauge("streamer_state_bytes", "Bytes of state on disk.", registry=registry)
         self._keys = Gauge("streamer_state_keys", "Keys in memory.", ["entity"], registry=registry)
         ProcessCollector(registry=registry)
         for action in ACTIONS:  # a series that exists from the start can be alerted on
@@ -201,6 +205,14 @@ class Metrics:
     def state_keys(self, entity: str, keys: int) -> None:
         """Set the number of an entity's keys in memory."""
         self._keys.labels(entity).set(keys)
+
+    def swept(self, rows: int) -> None:
+        """Count rows deleted because nothing to come can ask for them."""
+        self._swept.inc(rows)
+
+    def state_bytes(self, nbytes: int) -> None:
+        """Set the bytes of state on disk."""
+        self._state_bytes.set(nbytes)
 
     def value(self, series: str, **labels: str) -> float:
         """One series' value, 0 where nothing was counted yet; for summaries and tests."""

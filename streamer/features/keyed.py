@@ -1,5 +1,6 @@
 """The keys of one entity: their events in memory, within a budget, and their way to the store and back."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from streamer.features.blocks import (
     unpack,
 )
 from streamer.features.collected import Collector
-from streamer.features.columns import Prepared, bits_of
+from streamer.features.columns import SEED, Prepared, bits_of
 from streamer.features.counters import COUNTER_WORDS
 from streamer.features.keys import (
     FIRST_BUCKETS,
@@ -34,7 +35,9 @@ from streamer.features.keys import (
     USED_GRANULES,
     aligned,
     are_same,
+    find,
     forget,
+    hash_text,
     look_up,
     new_index,
 )
@@ -67,6 +70,7 @@ from streamer.features.loading import COUNT_AT, BlockStore, Stored, find_blocks,
 from streamer.features.plan import Compiled
 from streamer.features.redo import Redo
 from streamer.features.rows import close_keys, open_keys, pick_keys, put_lives
+from streamer.features.sweep import find_expired
 from streamer.features.windows import step
 
 SLACK = 64 << 20
@@ -147,6 +151,8 @@ class EntityTable:
         self._scratch = np.empty(EVENTS, np.int64)
         self._spilled = spilled
         self._redo = Redo(compiled.entity.keys, compiled.columns)
+        self._swept: set[bytes] = set()
+        """Prefixes of keys whose rows a commit under way deletes: they are as good as gone."""
 
     @property
     def fields(self) -> frozenset[str]:
@@ -297,7 +303,46 @@ class EntityTable:
     def written(self) -> None:
         """The last cut is in the store."""
         self._saved = int(self._state.meta[EPOCH]) - 1
+        self._swept.clear()
         self._cut_since = None
+
+    @property
+    def prefix(self) -> bytes:
+        """What the row keys of its blocks begin with."""
+        return self._compiled.identity.to_bytes(4, "big")
+
+    @property
+    def retention(self) -> int:
+        """How long events are kept behind the newest of their key, in ms."""
+        return self._compiled.plan.shape.retention
+
+    def sweep(self, rows: Sequence[tuple[bytes, bytes]], clock: int) -> list[bytes]:
+        """Row keys to delete in the next commit: of keys among these rows that no payment to come can see.
+
+        No payment to come is older than `clock` (ms) by more than the allowed lateness. Keys with something
+        to be written stay, and so do those with lifetime counters.
+        """
+        if len(self._compiled.lives):
+            return []
+        expired = find_expired(rows, clock - self.retention, self._blocks)
+        if not expired:
+            return []
+        data, ends = pack_bytes([one.key for one in expired])
+        hashes = np.empty(len(expired), np.int64)
+        slots = np.empty(len(expired), np.int32)
+        hash_text(data, ends, SEED, hashes)
+        find(self._index, data, ends, hashes, slots)
+        places = 2 * slots.astype(np.int64) * self._compiled.plan.shape.header + CUT
+        free = (slots < 0) | (self._state.numbers[places] <= self._saved)
+        self._let_go(slots[free & (slots >= 0)])
+        gone = [one for one, goes in zip(expired, free.tolist(), strict=True) if goes]
+        self._swept.update(one.rows[-1][:-4] for one in gone)
+        return [row for one in gone for row in one.rows]
+
+    def _let_go(self, slots: Int32) -> None:
+        if len(slots):
+            forget(self._index, slots)
+            close_keys(self._state, self._compiled.plan, slots)
 
     def evict(self, excess: int) -> None:
         """Let keys leave memory that have not been used for long, until so many bytes are free."""
@@ -308,8 +353,7 @@ class EntityTable:
         )  # fmt: skip
         if found:
             self._spilled = True
-            forget(self._index, chosen[:found])
-            close_keys(self._state, self._compiled.plan, chosen[:found])
+            self._let_go(chosen[:found])
 
     def _reserve(self, keys: int, chunks: int, pinned: Int32) -> None:
         """Make sure that so many new keys and chunks find room, without letting go of the pinned keys."""
@@ -406,4 +450,5 @@ class EntityTable:
         for slot in slots.tolist():
             length = key_of(self._index, slot, self._compiled.identity, HEAD, out)
             prefixes.append(out[: length - 4].tobytes())
-        return find_blocks(self._blocks, prefixes, self.name)
+        found = find_blocks(self._blocks, prefixes, self.name)
+        return [one for one in found if prefixes[one.place] not in self._swept] if self._swept else found

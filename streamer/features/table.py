@@ -187,6 +187,15 @@ class Features:
     def _older(self, number: int) -> int:
         return sum(table.older(number) for table in self._tables)
 
+    @property
+    def rooms(self) -> tuple[tuple[bytes, int], ...]:
+        """Of each table what the row keys of its blocks begin with, and how long events are kept, in ms."""
+        return tuple((table.prefix, table.retention) for table in (*self._tables, *self._frauds))
+
+    def sweep(self, room: int, rows: Sequence[tuple[bytes, bytes]], clock: int) -> list[bytes]:
+        """Row keys to delete in the next commit, of keys in that table that no payment to come can see."""
+        return (*self._tables, *self._frauds)[room].sweep(rows, clock)
+
     def written(self) -> None:
         """The rows of all cuts are in the store: keys unchanged since may leave memory."""
         for table in (*self._tables, *self._frauds):

@@ -21,7 +21,7 @@ ROW_BITS = 24
 OFFSET_BITS = 48
 """A source is partition << OFFSET_BITS | offset."""
 
-_DIGEST = 16
+DIGEST = 16
 """Bytes of an `ENTRY` that are the key of its row; the value is the rest."""
 
 
@@ -116,6 +116,15 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     others: bytes = b""
 
 
+def moments_of(data: bytes) -> tuple[Int64, Int64]:
+    """`Decided.source` and `Decided.event_time` of an encoded batch; raises `StateError` for what is none."""
+    try:
+        stored = msgspec.msgpack.decode(data, type=_Stored)
+        return unpack_whole(stored.source), unpack_whole(stored.event_time)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _damaged(str(error)) from error
+
+
 def _others(stored: _Stored) -> Int64:
     return unpack_whole(stored.others) if stored.others else np.empty(0, np.int64)
 
@@ -144,11 +153,11 @@ def rows_of(number: int, decided: Decided, marks: npt.NDArray[np.void]) -> list[
     """The rows that store batch `number` and find its payments again; sets `place` of `marks` (`ENTRY`)."""
     marks["place"] = (number << ROW_BITS) + np.arange(len(marks))
     raw = marks.view(np.uint8).reshape(len(marks), ENTRY.itemsize)
-    keys = np.empty((len(marks), 1 + _DIGEST), np.uint8)
+    keys = np.empty((len(marks), 1 + DIGEST), np.uint8)
     keys[:, 0] = IDS[0]
-    keys[:, 1:] = raw[:, :_DIGEST]
-    rows: list[Row] = list(zip(_each(keys), _each(raw[:, _DIGEST:]), strict=True))
-    rows.append((_key(number), decided.encode()))
+    keys[:, 1:] = raw[:, :DIGEST]
+    rows: list[Row] = list(zip(_each(keys), _each(raw[:, DIGEST:]), strict=True))
+    rows.append((batch_key(number), decided.encode()))
     return rows
 
 
@@ -201,11 +210,17 @@ class DecidedBatches:
     def batch(self, number: int) -> Decided | None:
         """One batch; `None` once its retention has passed."""
         if self._last is None or self._last[0] != number:
-            value = self._store.get_many([_key(number)])[0]
+            value = self._store.get_many([batch_key(number)])[0]
             if value is None:
                 return None
             self._last = number, Decided.decode(value)
         return self._last[1]
+
+    @property
+    def first(self) -> int:
+        """Number of the first batch that is there, or of the first one to come."""
+        keys = (int.from_bytes(key[1:], "big") for key, _ in self._store.scan(DECIDED))
+        return next(keys, self._store.progress.batches)
 
     def scan(self, start: int = 0) -> Iterator[tuple[int, Decided]]:
         """All batches from number `start` on, in order."""
@@ -222,7 +237,8 @@ class DecidedBatches:
             yield int.from_bytes(key[1:], "big"), value
 
 
-def _key(number: int) -> bytes:
+def batch_key(number: int) -> bytes:
+    """The row of a decided batch."""
     return DECIDED + number.to_bytes(8, "big")
 
 

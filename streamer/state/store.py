@@ -15,6 +15,9 @@ from streamer.state.store_directory import explained, open_database, read_databa
 BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META = (bytes([number]) for number in range(1, 7))
 """First byte of every row: which room of the store it belongs to."""
 
+SEEN, LABELS, FRAUDS = (OUTCOMES + bytes([number]) for number in range(3))
+"""Rows of outcomes by payment, of labels by the payment's source, of when frauds became known by payment."""
+
 Row = tuple[bytes, bytes | None]
 """A key and its value; `None` deletes."""
 
@@ -150,6 +153,10 @@ class Store:
         """Force what was committed onto the disk; may run in another thread, beside commits."""
         with self._refusals("a sync"):
             self._db.flush_wal(sync=True)
+
+    def rows(self) -> int:
+        """About how many rows there are."""
+        return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
 
     def size_bytes(self) -> int:
         """Bytes on disk, without what is still in memory tables."""
