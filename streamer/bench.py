@@ -27,8 +27,8 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.generate import outgoing
 from streamer.settings import Settings
 from streamer.simulator import Encoded
-from streamer.state.store import BLOCKS, Store
 from streamer.simulator.places import rates_csv
+from streamer.state.store import BLOCKS, Store
 from streamer.transport.connect import Connection, connect
 from streamer.transport.seam import TopicSpec
 from streamer.workloads import Workload
@@ -302,7 +302,7 @@ async def _latency(
 
 
 def _state(directory: Path, payments: int) -> dict[str, object]:
-    """What a worker that has stopped left on disk; blocks are keys' events, beside them are decided batches."""
+    """What a stopped worker left on disk; blocks are keys' events, beside them are decided batches."""
     keys = taken = 0
     with Store.open(directory) as store:
         entities = set()
