@@ -15,7 +15,6 @@ from streamer import (
     device,
     distinct,
     fraud_count,
-    fraud_rate,
     maximum,
     mean,
     merchant,
@@ -53,7 +52,6 @@ merchants = Entity(
         count("1h", "1d", "7d"),
         mean(amount, "7d"),
         distinct(card, "1h", "1d"),
-        fraud_rate("30d", prior=(1, 200)),
     ],
 )
 devices = Entity(
