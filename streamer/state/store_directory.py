@@ -18,6 +18,8 @@ _OURS = re.compile(
 _CONFIG = "rocksdict-config.json"
 _DATA = (".log", ".sst")
 _MIB = 1 << 20
+_READS = 10
+"""How often a directory is tried to be read that changes meanwhile."""
 
 
 def open_database(path: Path, room: bytes) -> tuple[Rdict, bytes]:
@@ -54,11 +56,16 @@ def read_database(path: Path, room: bytes) -> tuple[Rdict, bytes]:
         raise StateError(
             f"There is no state directory {path}; name the --state of a worker, or start one to create it"
         )
-    try:
-        db = Rdict(str(path), _options(), access_type=AccessType.read_only())
-        mark, secret = db.get(room + b"format"), db.get(room + b"secret")
-    except Exception as error:  # rocksdict raises nothing narrower
-        raise explained(path, str(error)) from error
+    for left in reversed(range(_READS)):
+        try:
+            db = Rdict(str(path), _options(), access_type=AccessType.read_only())
+            mark, secret = db.get(room + b"format"), db.get(room + b"secret")
+        except Exception as error:  # rocksdict raises nothing narrower
+            # A worker may remove a file between its being listed and its being opened.
+            if left and "No such file" in str(error):
+                continue
+            raise explained(path, str(error)) from error
+        break
     return db, _secret_of(db, path, mark, secret)
 
 
