@@ -1,7 +1,8 @@
 """Sends the handbook's payments through a real worker and compares the ids: none missing, none twice.
 
-The last line is one JSON object. With --compare the same payments go through `log://` too, with models
-that have learned before and stay as they are, and the decisions are compared byte for byte. Record timestamps are those of the run: no payment is from the future.
+The last line is one JSON object. With --compare the same payments go through `log://` too, with models that
+have learned before and stay as they are, and the decisions are compared byte for byte. Record timestamps are
+those of the run: no payment is from the future.
 
 python scripts/bench/handbook.py --broker kafka://localhost:9092 --payments data/handbook/payments.parquet
 """
@@ -41,7 +42,7 @@ from streamer.transport.connect import connect
 from streamer.transport.seam import TopicSpec
 
 CHUNK = 2_000
-TRAINED = """# The topology with models that have learned: scores that any feature moves, and that stay comparable.
+TRAINED = """# The topology with models that have learned before.
 import random
 import runpy
 
