@@ -151,7 +151,7 @@ def stories(draw: st.DrawFn) -> list[Act]:
     return told
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(told=stories(), budget=st.sampled_from([0, 1 << 20]))
 def test_equals_brute_force(told: list[Act], budget: int) -> None:
     """Counts and rates are what their definition says, through late frauds, evictions and crashes."""
