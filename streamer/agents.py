@@ -242,6 +242,9 @@ class Agents:
         for model, version in self._parts.engine.versions.items():
             metrics.model_version(model, version)
         metrics.buffered(self.buffer.held)
+        metrics.swept(self._parts.engine.swept)
+        self._parts.engine.swept.clear()
+        metrics.state_bytes(self._parts.store.size_bytes())
 
     def _payment_ends(self) -> dict[Position, int]:
         """The ends of the payments' partitions, as far as they are known."""

@@ -35,6 +35,7 @@ from streamer.state.store import (
     positions_of,
     prefixed,
 )
+from streamer.sweeping import StoredKeys, Sweeper
 from streamer.topology import ACTIONS, Topology
 
 DIRTY_SHARE = 2
@@ -97,14 +98,16 @@ class Engine:
         self._topics = settings.topics.resolved
         self._codec = PaymentCodec(topology.source, settings.events, settings.pan_policy)
         budget = settings.state.memory_budget
+        keys = StoredKeys(store)
         self._features = Features(
             topology.all_entities,
             memory_budget=budget - budget // IDENTITIES_SHARE,
             allowed_lateness=settings.events.allowed_lateness,
-            blocks=_Blocks(store),
+            blocks=keys,
             spilled=not store.empty,
             next_number=store.progress.batches,
         )
+        self._sweeper = Sweeper(topology, store, settings, self._features, keys)
         self._decided = DecidedBatches(store)
         self._identities = Identities(
             settings.events.dedup_window,
@@ -156,6 +159,11 @@ class Engine:
         return self._changed
 
     @property
+    def swept(self) -> Counter[str]:
+        """Rows deleted because their retention has passed, by room of the store, since last cleared."""
+        return self._sweeper.swept
+
+    @property
     def waiting_rows(self) -> int:
         """Rows that the next commit cannot leave for later."""
         return len(self._rows)
@@ -197,7 +205,10 @@ class Engine:
         once for all its payments of a while, unless `everything` is. With `taken`, outcomes and new scorers
         come in at this position: later payments are scored by them.
         """
-        rows, self._rows = self._rows, []
+        # What goes stands first: the same key may come again in this commit.
+        rows = self._sweeper.rows(self._acceptance.greatest, self._log_time, self._batches)
+        rows.extend(self._rows)
+        self._rows = []
         if taken is not None:
             rows.extend(taken.rows)
             self._positions.update(taken.positions)
@@ -229,6 +240,7 @@ class Engine:
     def written(self) -> None:
         """The last cut is in the store: what it held may leave memory."""
         self._features.written()
+        self._sweeper.written()
         self._identities.written()
 
     def restore_scorer(self, model: str, version: int, scorer: Scorer) -> None:
@@ -350,16 +362,6 @@ class Engine:
                 dict.fromkeys(key for entity in self.topology.all_entities for key in entity.keys)
             ),
         )
-
-
-class _Blocks:
-    """The room of the store in which features keep their events."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        return self._store.get_many([BLOCKS + key for key in keys])
 
 
 def warm_up() -> None:

@@ -17,13 +17,10 @@ from streamer.models.learner import Learner
 from streamer.models.snapshot import Snapshot
 from streamer.rejections import Rejected, encode_rejection
 from streamer.settings import Settings
-from streamer.state.decided import Decided, DecidedBatches, Found
+from streamer.state.decided import ROW_BITS, Decided, DecidedBatches, Found
 from streamer.state.identities import ENTRY
-from streamer.state.store import META, MODELS, OUTCOMES, Position, Row, Store, positions_of
+from streamer.state.store import LABELS, META, MODELS, SEEN, Position, Row, Store, positions_of
 from streamer.topology import Model, Topology
-
-SEEN, LABELS = OUTCOMES + b"\0", OUTCOMES + b"\1"
-"""Rows of outcomes by payment, and rows of labels by the payment's source."""
 
 GOOD, FRAUD, UNKNOWN, WAITING = b"\0", b"\1", b"\2", b"\3"
 """Labels: learned as good, learned as fraud, to be left out, fraud to be learned when its batch matures."""
@@ -49,6 +46,8 @@ class _Student:
     version: int
     cursor: int
     """Number of the next decided batch that may mature."""
+    begin: int = 0
+    """The first batch that was there for it."""
     queue: list[Examples] = field(default_factory=list)
     fresh: bool = False
     """Whether it has learned since its last snapshot."""
@@ -107,14 +106,16 @@ class Learning:
         ]
         seen = self._store.get_many(keys)
         marks = self._decided.marks(digests)
+        first = self._decided.first
         unknown = []
         labelled: list[tuple[bytes, bool]] = []
         for index, (outcome, digest, key) in enumerate(zip(outcomes, digests, keys, strict=True)):
             mark = marks[index]
-            if seen[index] is not None or key in self._pending:
-                continue
-            if mark is None:
+            # A mark outlives its batch for a while.
+            if mark is None or int(np.frombuffer(mark, ENTRY)[0]["place"]) >> ROW_BITS < first:
                 unknown.append(index)
+                continue
+            if seen[index] is not None or key in self._pending:
                 continue
             self._pending[key] = msgspec.msgpack.encode(outcome)
             self.kinds[outcome.kind] += 1
@@ -209,7 +210,7 @@ class Learning:
 
     @property
     def _has_seen_good(self) -> bool:
-        return all(student.cursor for student in self._students)
+        return all(student.cursor > student.begin for student in self._students)
 
     @property
     def has_news(self) -> bool:
@@ -247,7 +248,10 @@ class Learning:
                 learner = Learner.restore(snapshot)
                 learner.topology = self._topology.fingerprint
         columns = np.array(self._topology.columns_of(model.features))
-        return _Student(model, learner, columns, version, int(cursor or b"0"))
+        # A model that is new here begins with what there is; what was there before is gone.
+        first = self._decided.first
+        begin = first if cursor is None else 0
+        return _Student(model, learner, columns, version, max(int(cursor or b"0"), first), begin)
 
     def _disputed(self, digest: bytes, outcome: Outcome) -> str | None:
         """The category of the chargeback that a later step of a dispute is about, if it does not say."""

@@ -116,6 +116,13 @@ class Metrics:
             "streamer_model_version", "Version a model scores with.", ["model"], registry=registry
         )
         self._buffered = Gauge("streamer_buffer_bytes", "Bytes fetched and not processed.", registry=registry)
+        self._bytes = Gauge("streamer_state_bytes", "Bytes of state on disk.", registry=registry)
+        self._swept = Counter(
+            "streamer_swept_rows_total",
+            "Rows deleted because their retention has passed.",
+            ["room"],
+            registry=registry,
+        )
         self._keys = Gauge("streamer_state_keys", "Keys in memory.", ["entity"], registry=registry)
         ProcessCollector(registry=registry)
         for action in ACTIONS:  # a series that exists from the start can be alerted on
@@ -186,6 +193,15 @@ class Metrics:
     def buffered(self, nbytes: int) -> None:
         """Set the bytes fetched and not yet processed."""
         self._buffered.set(nbytes)
+
+    def state_bytes(self, nbytes: int) -> None:
+        """Set the bytes of state on disk."""
+        self._bytes.set(nbytes)
+
+    def swept(self, counts: Mapping[str, int]) -> None:
+        """Count rows deleted because their retention has passed, by room of the store."""
+        for room, count in counts.items():
+            self._swept.labels(room).inc(count)
 
     def state_keys(self, entity: str, keys: int) -> None:
         """Set the number of an entity's keys in memory."""

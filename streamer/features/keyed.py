@@ -1,5 +1,6 @@
 """The keys of one entity: their events in memory, within a budget, and their way to the store and back."""
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -20,7 +21,7 @@ from streamer.features.blocks import (
     unpack,
 )
 from streamer.features.collected import Collector
-from streamer.features.columns import Prepared, bits_of
+from streamer.features.columns import SEED, Prepared, bits_of
 from streamer.features.counters import COUNTER_WORDS
 from streamer.features.keys import (
     FIRST_BUCKETS,
@@ -34,7 +35,9 @@ from streamer.features.keys import (
     USED_GRANULES,
     aligned,
     are_same,
+    find_keys,
     forget,
+    hash_text,
     look_up,
     new_index,
 )
@@ -65,6 +68,7 @@ from streamer.features.loading import COUNT_AT, BlockStore, Stored, find_blocks,
 from streamer.features.plan import Compiled
 from streamer.features.redo import Redo
 from streamer.features.rows import close_keys, open_keys, pick_keys, put_lives
+from streamer.features.sweep import find_expired
 from streamer.features.windows import step
 
 SLACK = 64 << 20
@@ -272,6 +276,34 @@ class EntityTable:
         """The last cut is in the store."""
         self._saved = int(self._state.meta[EPOCH]) - 1
         self._cut_since = None
+
+    @property
+    def swept(self) -> tuple[bytes, int] | None:
+        """What its row keys begin with, and the age (ms) at which no window sees an event; or None.
+
+        Lifetime counters are needed as long as their key may come again.
+        """
+        if len(self._compiled.lives):
+            return None
+        return self._compiled.identity.to_bytes(4, "big"), self._compiled.plan.shape.retention
+
+    def sweep(self, rows: Sequence[tuple[bytes, bytes]], clock: int) -> list[bytes]:
+        """The rows to delete of keys that no payment at `clock` or later, however late, has use for.
+
+        `rows` are stored ones, in order. Keys that wait to be written stay; others leave memory as well.
+        """
+        found = find_expired(rows, clock - self._compiled.plan.shape.retention, self._blocks)
+        data, ends = pack_bytes([one.key for one in found])
+        hashes, slots = np.empty(len(found), np.int64), np.empty(len(found), np.int32)
+        hash_text(data, ends, SEED, hashes)
+        find_keys(self._index, data, ends, hashes, slots)
+        here = slots >= 0
+        at = 2 * slots.astype(np.int64) * self._compiled.plan.shape.header + CUT
+        busy = here & (self._state.numbers[np.where(here, at, 0)] > self._saved)
+        forgotten = slots[here & ~busy]
+        forget(self._index, forgotten)
+        close_keys(self._state, self._compiled.plan, forgotten)
+        return [row for one, stays in zip(found, busy.tolist(), strict=True) if not stays for row in one.rows]
 
     def evict(self, excess: int) -> None:
         """Let keys leave memory that have not been used for long, until so many bytes are free."""

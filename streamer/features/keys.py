@@ -231,6 +231,20 @@ def look_up(index: Index, data: Bytes, ends: Int64, hashes: Int64, slots: Int32,
 
 
 @kernel
+def find_keys(index: Index, data: Bytes, ends: Int64, hashes: Int64, slots: Int32) -> None:
+    """Find the slot of each key, entering none; -1 where there is none."""
+    for i in range(slots.shape[0]):
+        entry = np.int64(index.buckets[_bucket(index, hashes[i])])
+        while entry != 0:
+            if index.records[RECORD * (entry - 1) + HASH] == hashes[i] and _same(
+                index, entry - 1, data, ends[i], ends[i + 1] - ends[i]
+            ):
+                break
+            entry = np.int64(index.numbers[2 * RECORD * (entry - 1) + CHAIN])
+        slots[i] = entry - 1
+
+
+@kernel
 def are_same(index: Index, slots: Int32, data: Bytes, ends: Int64, rows: Int64, out: Bool) -> None:
     """Whether each slot has the key that stands at a row of a column of text."""
     for i in range(slots.shape[0]):

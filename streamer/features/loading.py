@@ -13,7 +13,7 @@ from streamer.features.blocks import AS_OF_AT, HEAD, HEADER, is_sound
 from streamer.features.layout import BLOCK_CHUNKS
 
 COUNT_AT, SKIP_AT, FIRST_AT = 5, 6, 8
-_FIRST_AND_NUMBER: Final = struct.Struct("<II")
+FIRST_AND_NUMBER: Final = struct.Struct("<II")
 _HEAD_NUMBER: Final = HEAD.to_bytes(4, "big")
 
 
@@ -77,7 +77,7 @@ def pack_bytes(parts: Sequence[bytes]) -> tuple[Bytes, Int64]:
 def _begin(place: int, prefix: bytes, head: bytes, entity: str) -> Stored:
     """What a newest block says of the older ones, once its checksum agrees."""
     row_key = prefix + _HEAD_NUMBER
-    first, number = _FIRST_AND_NUMBER.unpack_from(_whole(row_key, head, entity), FIRST_AT)
+    first, number = FIRST_AND_NUMBER.unpack_from(_whole(row_key, head, entity), FIRST_AT)
     if number != first and not is_sound(np.frombuffer(row_key, np.uint8), np.frombuffer(head, np.uint8)):
         raise unusable(entity, row_key, "damage")
     older = [prefix + block.to_bytes(4, "big") for block in range(first, number)]

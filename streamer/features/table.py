@@ -131,6 +131,23 @@ class Features:
                 for table in self._tables:
                     table.forget_redo()
 
+    @property
+    def swept(self) -> list[tuple[bytes, int]]:
+        """What the rows begin with that `sweep` may be given, and the age in ms from which on they go."""
+        return [table.swept for table in self._tables if table.swept]
+
+    def sweep(self, rows: Sequence[tuple[bytes, bytes]], clock: int) -> list[bytes]:
+        """Which rows are to be deleted, of these stored ones of one entity and the older ones of their keys.
+
+        None of their events is seen by a payment at `clock` (ms) or later, `allowed_lateness` included. From
+        now on they must not be found in `blocks`.
+        """
+        begin = rows[0][0][:4] if rows else b""
+        for table in self._tables:
+            if table.swept and table.swept[0] == begin:
+                return table.sweep(rows, clock)
+        return []
+
     def _begin(self, number: int) -> None:
         self._next = max(self._next, number + 1)
         memory = self.memory
@@ -213,3 +230,6 @@ def warm_up() -> None:
     features.replay(_One(), EVENTS + 1)
     features.catch_up(1)
     features.update(_One(), None, EVENTS + 2)
+    blocks.rows.update(features.cut())
+    features.written()
+    features.sweep([(key, value) for key, value in sorted(blocks.rows.items()) if value], 1 << 60)

@@ -21,7 +21,7 @@ ROW_BITS = 24
 OFFSET_BITS = 48
 """A source is partition << OFFSET_BITS | offset."""
 
-_DIGEST = 16
+DIGEST = 16
 """Bytes of an `ENTRY` that are the key of its row; the value is the rest."""
 
 
@@ -97,6 +97,15 @@ def payments_of(data: bytes) -> Text:
         raise _damaged(str(error)) from error
 
 
+def moments_of(data: bytes) -> tuple[Int64, Int64]:
+    """`source` and `event_time` of an encoded batch; raises `StateError` for what cannot be one."""
+    try:
+        stored = msgspec.msgpack.decode(data, type=_Stored)
+        return unpack_whole(stored.source), unpack_whole(stored.event_time)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _damaged(str(error)) from error
+
+
 class _Stored(msgspec.Struct, frozen=True, array_like=True):
     topology: str
     models: dict[str, int]
@@ -134,11 +143,11 @@ def rows_of(number: int, decided: Decided, marks: npt.NDArray[np.void]) -> list[
     """The rows that store batch `number` and find its payments again; sets `place` of `marks` (`ENTRY`)."""
     marks["place"] = (number << ROW_BITS) + np.arange(len(marks))
     raw = marks.view(np.uint8).reshape(len(marks), ENTRY.itemsize)
-    keys = np.empty((len(marks), 1 + _DIGEST), np.uint8)
+    keys = np.empty((len(marks), 1 + DIGEST), np.uint8)
     keys[:, 0] = IDS[0]
-    keys[:, 1:] = raw[:, :_DIGEST]
-    rows: list[Row] = list(zip(_each(keys), _each(raw[:, _DIGEST:]), strict=True))
-    rows.append((_key(number), decided.encode()))
+    keys[:, 1:] = raw[:, :DIGEST]
+    rows: list[Row] = list(zip(_each(keys), _each(raw[:, DIGEST:]), strict=True))
+    rows.append((batch_key(number), decided.encode()))
     return rows
 
 
@@ -173,6 +182,12 @@ class DecidedBatches:
             None if value is None else digest + value for digest, value in zip(digests, values, strict=True)
         ]
 
+    @property
+    def first(self) -> int:
+        """Number of the first batch whose retention has not passed; of the next one where there is none."""
+        key = self._store.first(DECIDED)
+        return self._store.progress.batches if key is None else int.from_bytes(key[1:], "big")
+
     def find(self, digests: Sequence[bytes]) -> list[Found | None]:
         """The decided payments of 16-byte digests of their ids, in order; `None` where there is none."""
         found: list[Found | None] = [None] * len(digests)
@@ -191,7 +206,7 @@ class DecidedBatches:
     def batch(self, number: int) -> Decided | None:
         """One batch; `None` once its retention has passed."""
         if self._last is None or self._last[0] != number:
-            value = self._store.get_many([_key(number)])[0]
+            value = self._store.get_many([batch_key(number)])[0]
             if value is None:
                 return None
             self._last = number, Decided.decode(value)
@@ -212,7 +227,8 @@ class DecidedBatches:
             yield int.from_bytes(key[1:], "big"), value
 
 
-def _key(number: int) -> bytes:
+def batch_key(number: int) -> bytes:
+    """The row of a batch."""
     return DECIDED + number.to_bytes(8, "big")
 
 

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import Self, cast
 
 import msgspec
-from rocksdict import DbClosedError, Rdict, ReadOptions, WriteBatch
+from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from streamer.errors import StateError, StreamerError
 from streamer.state.store_directory import explained, open_database
 
 BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META = (bytes([number]) for number in range(1, 7))
 """First byte of every row: which room of the store it belongs to."""
+
+SEEN, LABELS = OUTCOMES + b"\0", OUTCOMES + b"\1"
+"""Rows of outcomes by payment (digest, then outcome_id), and rows of labels by the payment's source."""
 
 Row = tuple[bytes, bytes | None]
 """A key and its value; `None` deletes."""
@@ -93,6 +96,14 @@ class Store:
         except Exception as error:  # rocksdict raises nothing narrower
             raise explained(self.path, str(error)) from error
 
+    def first(self, prefix: bytes) -> bytes | None:
+        """The first key that begins with `prefix`."""
+        rows = self._db.iter()
+        rows.seek(prefix)
+        key = rows.key() if rows.valid() else None
+        self._check(rows)
+        return key if key is not None and key.startswith(prefix) else None
+
     def scan(
         self, prefix: bytes, start: bytes = b"", end: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
@@ -108,10 +119,7 @@ class Store:
         while rows.valid():
             yield rows.key(), rows.value()
             rows.next()
-        try:
-            rows.status()
-        except Exception as error:  # rocksdict raises nothing narrower
-            raise explained(self.path, str(error)) from error
+        self._check(rows)
 
     def commit(self, writes: WriteSet) -> None:
         """Store a write set atomically: it survives a kill once this returns, a power cut after `sync`."""
@@ -140,6 +148,10 @@ class Store:
         with self._refusals("a sync"):
             self._db.flush_wal(sync=True)
 
+    def count(self) -> int:
+        """About how many rows there are."""
+        return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
+
     def size_bytes(self) -> int:
         """Bytes on disk, without what is still in memory tables."""
         return int(self._db.property_int_value("rocksdb.total-sst-files-size") or 0)
@@ -148,6 +160,13 @@ class Store:
         """Flush and let go of the directory."""
         with self._refusals("to be closed"), contextlib.suppress(DbClosedError):
             self._db.close()
+
+    def _check(self, rows: RdictIter) -> None:
+        """Tell an end of rows from an error."""
+        try:
+            rows.status()
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise explained(self.path, str(error)) from error
 
     def _closed(self) -> StreamerError:
         return StreamerError(f"The state directory {self.path} is closed already")

@@ -1,0 +1,99 @@
+"""Keeps the state from growing for ever: names, at each commit, some rows that nothing can need again."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Final
+
+from streamer.features.table import Features
+from streamer.settings import Settings
+from streamer.state.retention import ROOMS, Retention
+from streamer.state.store import BLOCKS, Row, Store
+from streamer.state.walk import Walk
+from streamer.topology import Topology
+
+ROUNDS: Final = 2
+"""Times that all keys are looked at in the time that their events are kept."""
+
+SPARE: Final = 2
+"""Batches that may go at a commit beyond as many as have come: so a backlog is worked off."""
+
+
+class StoredKeys:
+    """The room of the store in which features keep their events; rows that are about to go are not found."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.leaving: set[bytes] = set()
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """The values of row keys, `None` where there is none."""
+        values = self._store.get_many([BLOCKS + key for key in keys])
+        if not self.leaving:
+            return values
+        return [None if key in self.leaving else value for key, value in zip(keys, values, strict=True)]
+
+
+class Sweeper:
+    """Asks features and retention what may go. `swept` counts the rows by room.
+
+    Time is event time: the least of the partitions' greatest, so that none of them misses anything.
+    """
+
+    def __init__(
+        self, topology: Topology, store: Store, settings: Settings, features: Features, keys: StoredKeys
+    ) -> None:
+        events = settings.events
+        self._store = store
+        self._features = features
+        self._keys = keys
+        self._retention = Retention(
+            store,
+            [model.name for model in topology.models],
+            settings.state.decided_retention,
+            # Records of a partition that lags have older log times.
+            events.dedup_window + events.allowed_lateness,
+        )
+        self._walks = [
+            (Walk(store, BLOCKS + begin, retention // ROUNDS), retention)
+            for begin, retention in features.swept
+        ]
+        self._begin = None if store.empty else 0
+        """Event time before which nothing was kept here: a young store needs no sweep."""
+        self._batches = store.progress.batches
+        self.swept: Counter[str] = Counter()
+
+    def rows(self, greatest: Mapping[int, int], log_time: int, batches: int) -> list[Row]:
+        """Rows to be deleted with the commit that is cut now, before all that it writes.
+
+        `greatest` are the partitions' greatest event times, `log_time` the greatest record timestamp in ms,
+        `batches` the number of the next batch.
+        """
+        times = [time for time in greatest.values() if time]
+        if not times:
+            return []
+        clock, newest = min(times), max(times)
+        stored = self._store.count()
+        rows = self._retention.drop(clock, newest, batches - self._batches + SPARE)
+        self._batches = batches
+        rows += self._retention.forget(clock, log_time, stored)
+        for key, _ in rows:
+            self.swept[ROOMS[key[0]]] += 1
+        expired = self._expired(clock, stored)
+        self._keys.leaving.update(expired)
+        self.swept["blocks"] += len(expired)
+        rows += [(BLOCKS + key, None) for key in expired]
+        return rows
+
+    def written(self) -> None:
+        """The rows of all cuts are deleted."""
+        self._keys.leaving.clear()
+
+    def _expired(self, clock: int, stored: int) -> list[bytes]:
+        if self._begin is None:
+            self._begin = clock
+        found: list[bytes] = []
+        for walk, retention in self._walks:
+            part = walk.step(clock, stored) if clock - self._begin >= retention else None
+            if part is not None:
+                found += self._features.sweep([(key[1:], value) for key, value in part.rows], clock)
+        return found
