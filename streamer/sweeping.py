@@ -6,10 +6,13 @@ from typing import Final
 
 from streamer.features.table import Features
 from streamer.settings import Settings
-from streamer.state.retention import ROOMS, Retention
-from streamer.state.store import BLOCKS, Row, Store
+from streamer.state.retention import Retention
+from streamer.state.store import BLOCKS, DECIDED, IDS, OUTCOMES, Row, Store
 from streamer.state.walk import Walk
 from streamer.topology import Topology
+
+ROOMS: Final = {BLOCKS[0]: "blocks", DECIDED[0]: "decided", IDS[0]: "ids", OUTCOMES[0]: "outcomes"}
+"""What the rooms that shrink are called in figures."""
 
 ROUNDS: Final = 2
 """Times that all keys are looked at in the time that their events are kept."""
@@ -43,7 +46,6 @@ class Sweeper:
         self, topology: Topology, store: Store, settings: Settings, features: Features, keys: StoredKeys
     ) -> None:
         events = settings.events
-        self._store = store
         self._features = features
         self._keys = keys
         self._retention = Retention(
@@ -72,28 +74,25 @@ class Sweeper:
         if not times:
             return []
         clock, newest = min(times), max(times)
-        stored = self._store.count()
         rows = self._retention.drop(clock, newest, batches - self._batches + SPARE)
         self._batches = batches
-        rows += self._retention.forget(clock, log_time, stored)
-        for key, _ in rows:
-            self.swept[ROOMS[key[0]]] += 1
-        expired = self._expired(clock, stored)
-        self._keys.leaving.update(expired)
-        self.swept["blocks"] += len(expired)
-        rows += [(BLOCKS + key, None) for key in expired]
+        rows += self._retention.forget(clock, log_time)
+        rows += self._expired(clock)
+        self.swept.update(ROOMS[key[0]] for key, value in rows if value is None)
         return rows
 
     def written(self) -> None:
         """The rows of all cuts are deleted."""
         self._keys.leaving.clear()
 
-    def _expired(self, clock: int, stored: int) -> list[bytes]:
+    def _expired(self, clock: int) -> list[Row]:
         if self._begin is None:
             self._begin = clock
-        found: list[bytes] = []
+        rows: list[Row] = []
         for walk, retention in self._walks:
-            part = walk.step(clock, stored) if clock - self._begin >= retention else None
+            part = walk.step(clock) if clock - self._begin >= retention else None
             if part is not None:
-                found += self._features.sweep([(key[1:], value) for key, value in part.rows], clock)
-        return found
+                gone = self._features.sweep([(key[1:], value) for key, value in part.rows], clock)
+                self._keys.leaving.update(gone)
+                rows += [walk.place, *((BLOCKS + key, None) for key in gone)]
+        return rows

@@ -8,7 +8,7 @@ import numpy as np
 from streamer.batch import Int64
 from streamer.state.decided import DIGEST, OFFSET_BITS, ROW_BITS, DecidedBatches, batch_key, moments_of
 from streamer.state.identities import ENTRY
-from streamer.state.store import DECIDED, IDS, LABELS, META, SEEN, Row, Store
+from streamer.state.store import IDS, LABELS, META, SEEN, Row, Store
 from streamer.state.walk import Walk
 
 _MARK: Final = np.dtype(ENTRY.descr[2:])
@@ -61,14 +61,14 @@ class Retention:
             self.first += 1
         return rows
 
-    def forget(self, clock: int, log_time: int, stored: int) -> list[Row]:
+    def forget(self, clock: int, log_time: int) -> list[Row]:
         """Marks whose batch is gone, and what is kept by them, of the part of the room that is due now."""
-        part = self._marks.step(clock, stored) if self.first else None
+        part = self._marks.step(clock) if self.first else None
         if part is None:
             return []
         marks = np.frombuffer(b"".join(value for _, value in part.rows), _MARK)
         gone = (marks["place"] >> ROW_BITS < self.first) & (marks["time"] < log_time - self._remembered)
-        rows: list[Row] = []
+        rows = [self._marks.place]
         kept = set()
         for (key, _), goes in zip(part.rows, gone.tolist(), strict=True):
             if goes:
@@ -96,7 +96,3 @@ class Retention:
         self._labelled[partition] = last + 1
         end = LABELS + (last + 1).to_bytes(8, "big")
         return [(key, None) for key, _ in self._store.scan(LABELS, begin.to_bytes(8, "big"), end)]
-
-
-ROOMS: Final = {DECIDED[0]: "decided", IDS[0]: "ids", SEEN[0]: "outcomes"}
-"""What the rooms that shrink here are called in figures."""
