@@ -37,6 +37,17 @@ from streamer.features.aggregates import (
     variance,
 )
 from streamer.features.declarations import Entity
+from streamer.features.expressions import (
+    amount_roundness,
+    hour_cos,
+    hour_sin,
+    night,
+    payment_value,
+    weekday_cos,
+    weekday_sin,
+    weekend,
+    zscore,
+)
 from streamer.features.fields import (
     acquirer,
     amount,
@@ -51,6 +62,7 @@ from streamer.features.fields import (
     customer,
     device,
     email,
+    email_domain,
     entry_mode,
     funding,
     initiator,
@@ -72,16 +84,19 @@ from streamer.features.fields import (
     text,
     wallet,
 )
+from streamer.features.frauds import fraud_count, fraud_rate
 from streamer.topology import Model, Policy, Topology, allow, block, challenge, review
 
 __all__ = [
-    "Entity", "Model", "Policy", "Source", "Topology", "acquirer", "allow", "amount", "attempt",
-    "billing_country", "bin_", "block", "card", "card_country", "card_network", "challenge", "channel",
-    "count", "currency", "custom", "customer", "decayed_count", "decayed_mean", "decayed_total", "device",
-    "distance_from_last", "distinct", "email", "entropy", "entry_mode", "first", "funding", "geo_velocity",
-    "initiator", "ip", "ip_country", "last", "last_values", "lat", "lifetime_age", "lifetime_count", "lon",
-    "maximum", "mcc", "mean", "mean_gap", "merchant", "merchant_country", "min_gap", "minimum", "mode",
-    "mode_share", "novelty", "number", "order", "payment_method", "payment_type", "phone", "quantile",
+    "Entity", "Model", "Policy", "Source", "Topology", "acquirer", "allow", "amount", "amount_roundness",
+    "attempt", "billing_country", "bin_", "block", "card", "card_country", "card_network", "challenge",
+    "channel", "count", "currency", "custom", "customer", "decayed_count", "decayed_mean", "decayed_total",
+    "device", "distance_from_last", "distinct", "email", "email_domain", "entropy", "entry_mode", "first",
+    "fraud_count", "fraud_rate", "funding", "geo_velocity", "hour_cos", "hour_sin", "initiator", "ip",
+    "ip_country", "last", "last_values", "lat", "lifetime_age", "lifetime_count", "lon", "maximum", "mcc",
+    "mean", "mean_gap", "merchant", "merchant_country", "min_gap", "minimum", "mode", "mode_share", "night",
+    "novelty", "number", "order", "payment_method", "payment_type", "payment_value", "phone", "quantile",
     "review", "session_count", "session_duration", "session_total", "shipping_country", "since_first",
     "since_last", "skewness", "spread", "std", "tenant", "terminal", "text", "total", "variance", "wallet",
+    "weekday_cos", "weekday_sin", "weekend", "zscore",
 ]  # fmt: skip

@@ -150,6 +150,7 @@ class Agents:
         metrics.decisions(answer.actions)
         metrics.rejections(self._topics.payments_rejected, answer.codes)
         metrics.entities_present(answer.present)
+        metrics.missing_rates(answer.unrated)
         metrics.latencies(time.time() - np.array(records.timestamps) / 1000.0)
 
     async def _learn_from(self, records: Records) -> None:
@@ -242,9 +243,11 @@ class Agents:
         for model, version in self._parts.engine.versions.items():
             metrics.model_version(model, version)
         metrics.buffered(self.buffer.held)
+        metrics.state_bytes(self._parts.store.size_bytes())
+        for entity, keys in self._parts.engine.keys.items():
+            metrics.state_keys(entity, keys)
         metrics.swept(self._parts.engine.swept)
         self._parts.engine.swept.clear()
-        metrics.state_bytes(self._parts.store.size_bytes())
 
     def _payment_ends(self) -> dict[Position, int]:
         """The ends of the payments' partitions, as far as they are known."""

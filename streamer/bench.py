@@ -27,6 +27,8 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.generate import outgoing
 from streamer.settings import Settings
 from streamer.simulator import Encoded
+from streamer.simulator.places import rates_csv
+from streamer.state.store import BLOCKS, Store
 from streamer.transport.connect import Connection, connect
 from streamer.transport.seam import TopicSpec
 from streamer.workloads import Workload
@@ -36,6 +38,9 @@ CORE = "0"
 
 WARM_SHARE = 0.1
 """The first part of the payments, not counted: caches and kernels warm up."""
+
+NEWEST = b"\xff\xff\xff\xff"
+"""The end of the row key of a key's newest block."""
 
 PLAIN_FAUST = Path("scripts/bench/plain_faust.py")
 
@@ -79,10 +84,8 @@ def bench(job: BenchJob, workload: Workload, say: Say) -> Mapping[str, object]:
             say(f"{figures['payments_per_second']:,} payments/s on one core")
             if extra:
                 figures |= asyncio.run(_latency(job, prefix, held, source))
-            figures |= {
-                "peak_rss_mb": worker.peak_rss_mb(),
-                "state_bytes": _size(Path(directory) / "state"),
-            }
+            figures["peak_rss_mb"] = worker.peak_rss_mb()
+        figures |= _state(Path(directory) / "state", job.payments + extra)
         if job.plain_faust:
             figures["plain_faust"] = _plain_faust(job, say)
         return {
@@ -152,7 +155,13 @@ class _Worker:
 
 @contextmanager
 def _worker(job: BenchJob, workload: Workload, prefix: str, directory: Path) -> Iterator[_Worker]:
-    environment = os.environ | {"STREAMER_TOPICS_PREFIX": prefix, "STREAMER_WEB_PORT": "0"}
+    rates = directory / "rates.csv"
+    rates.write_text(rates_csv())
+    environment = os.environ | {
+        "STREAMER_TOPICS_PREFIX": prefix,
+        "STREAMER_WEB_PORT": "0",
+        "STREAMER_RATES_FILE": str(rates),
+    }
     if job.memory is not None:
         environment["STREAMER_STATE_MEMORY_BUDGET"] = job.memory
     pin = ["taskset", "-c", CORE] if shutil.which("taskset") else []
@@ -289,6 +298,23 @@ async def _latency(
         "latency_p50_ms": float(p50),
         "latency_p99_ms": float(p99),
         "latency_p999_ms": float(p999),
+    }
+
+
+def _state(directory: Path, payments: int) -> dict[str, object]:
+    """What a stopped worker left on disk; blocks are keys' events, beside them are decided batches."""
+    keys = taken = 0
+    with Store.open(directory) as store:
+        entities = set()
+        for key, value in store.scan(BLOCKS):
+            taken += len(key) + len(value)
+            keys += key.endswith(NEWEST)
+            entities.add(key[1:5])
+    return {
+        "state_bytes": _size(directory),
+        "stored_keys": keys,
+        "block_bytes_per_key": round(taken / max(keys, 1), 1),
+        "block_bytes_per_event": round(taken / max(payments * len(entities), 1), 1),
     }
 
 

@@ -16,14 +16,17 @@ from rich.console import Console
 from streamer import schemas as event_schemas
 from streamer.bench import BenchJob
 from streamer.bench import bench as run_bench
+from streamer.declared import changes_in, clock_of
 from streamer.demo import Demo, Tally, run_demo
+from streamer.description import describe
 from streamer.errors import ConfigError, StreamerError
 from streamer.generate import Load, generate_files, generate_topics
 from streamer.loading import DEFAULT, load_topology
-from streamer.report import show_topology, summarize_demo, tick_line
+from streamer.report import Compared, compared_json, show_changes, show_topology, summarize_demo, tick_line
 from streamer.settings import Settings, load
 from streamer.simulator.files import Format
-from streamer.topology import describe
+from streamer.state.store import Store
+from streamer.topology import Topology as Loaded
 from streamer.units import parse_size
 from streamer.worker import Job
 from streamer.worker import run as run_worker
@@ -134,13 +137,25 @@ def generate(
 
 
 @app.command()
-def check(topology: Topology = DEFAULT, as_json: Json = False) -> None:
-    """Validate a topology and list what it declares."""
+def check(
+    topology: Topology = DEFAULT,
+    state: Annotated[
+        Path | None, typer.Option(help="Say what changes for this state directory; it is only read.")
+    ] = None,
+    settings: SettingsFile = None,
+    as_json: Json = False,
+) -> None:
+    """Validate a topology and list what it declares, what it keeps, and what that changes."""
     loaded = load_topology(topology)
+    lateness = _settings(settings).events.allowed_lateness
+    described = describe(loaded, lateness)
+    compared = None if state is None else _compared(state, loaded, lateness)
     if as_json:
-        _print_json(describe(loaded))
-    else:
-        show_topology(out, loaded)
+        _print_json(described if compared is None else described | {"state": compared_json(compared)})
+        return
+    show_topology(out, described)
+    if compared is not None:
+        show_changes(out, compared)
 
 
 @app.command()
@@ -203,6 +218,11 @@ def main() -> None:
             _die(error.format_message(), error.exit_code)
         raise
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _compared(state: Path, topology: Loaded, allowed_lateness: int) -> Compared:
+    with Store.read(state) as store:
+        return Compared(state, clock_of(store), changes_in(store, topology, allowed_lateness))
 
 
 @contextmanager

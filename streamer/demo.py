@@ -17,8 +17,9 @@ from streamer.generate import outgoing
 from streamer.loading import DEFAULT, load_topology
 from streamer.metrics import Metrics
 from streamer.quality import average_precision, roc_auc
-from streamer.settings import Commit, Models, Settings
+from streamer.settings import Commit, Models, Rates, Settings
 from streamer.simulator import Scenario, Simulator
+from streamer.simulator.places import rates_csv
 from streamer.state.log import Log
 from streamer.state.store import Store
 from streamer.transport.connect import connect
@@ -67,7 +68,11 @@ class Demo:
 def run_demo(demo: Demo, show: Show) -> dict[str, object]:
     """Run it; `show` is called about once a second with the tally and the model versions."""
     quiet()
-    settings = Settings(models=Models(snapshot_interval_ms=SNAPSHOT_MS), commit=Commit(interval_ms=COMMIT_MS))
+    settings = Settings(
+        models=Models(snapshot_interval_ms=SNAPSHOT_MS),
+        commit=Commit(interval_ms=COMMIT_MS),
+        rates=Rates(file=str(demo.directory / "rates.csv")),
+    )
     job = Job(
         load_topology(DEFAULT), f"log://{demo.directory}/log", demo.directory / "state", "demo", settings
     )
@@ -78,6 +83,7 @@ async def _run(demo: Demo, job: Job, show: Show) -> dict[str, object]:
     stop = asyncio.Event()
     started: asyncio.Future[Agents] = asyncio.get_running_loop().create_future()
     with connect(job.broker, job.settings) as connection, Store.open(job.state) as store:
+        _write_rates(job)
         partitions = prepare_topics(job, connection.admin(), embedded=True)
         site = Site(job, connection, store, partitions, Metrics())
         worker = asyncio.ensure_future(serve(site, stop, started.set_result))
@@ -90,6 +96,11 @@ async def _run(demo: Demo, job: Job, show: Show) -> dict[str, object]:
         await worker
         await feeding
         return _summary(feeder.tally, store, site.metrics)
+
+
+def _write_rates(job: Job) -> None:
+    """Leave the rates that the simulator thinks in where the settings name them."""
+    Path(job.settings.rates.file).write_text(rates_csv(), encoding="ascii")
 
 
 class _Feeder:

@@ -2,7 +2,7 @@
 
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -10,14 +10,17 @@ import numpy as np
 from streamer.acceptance import Acceptance, Accepted
 from streamer.batch import Float64, Outgoing, Records, Text
 from streamer.codec import PaymentCodec
+from streamer.conversion import convert, convert_again, take_effect
 from streamer.decisions import Judge
+from streamer.declared import declared_rows
 from streamer.encoding import DecisionEncoder
 from streamer.events import Reason
 from streamer.features.derived import evaluate
 from streamer.features.table import Features
 from streamer.features.table import warm_up as features_warm_up
 from streamer.models.scorer import Scorer, compile_pipeline
-from streamer.payments import PaymentBatch
+from streamer.payments import KnownFraud, PaymentBatch
+from streamer.rates import RateTable, read_rates
 from streamer.recall import PaymentReader
 from streamer.rejections import encode_rejection
 from streamer.settings import Settings
@@ -35,7 +38,7 @@ from streamer.state.store import (
     positions_of,
     prefixed,
 )
-from streamer.sweeping import StoredKeys, Sweeper
+from streamer.sweeping import Sweeper
 from streamer.topology import ACTIONS, Topology
 
 DIRTY_SHARE = 2
@@ -62,25 +65,28 @@ class Answer:
     actions: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
     present: Mapping[str, int] = field(default_factory=dict)
+    unrated: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
 class Taken:
-    """What learning hands over to be taken in at a commit: rows, positions, new scorers by model."""
+    """What learning hands over to be taken in at a commit: rows, positions, new scorers by model, frauds."""
 
     rows: list[Row] = field(default_factory=list)
     positions: dict[Position, int] = field(default_factory=dict)
     scorers: dict[str, tuple[int, Scorer]] = field(default_factory=dict)
     snapshots: dict[str, bytes] = field(default_factory=dict)
+    frauds: list[KnownFraud] = field(default_factory=list)
 
 
 class Engine:
     """Decides payments of one topology on one store; synchronous, without a clock.
 
-    `lap` is told the name of each stage when it ends, for whoever measures.
+    `lap` is told the name of each stage when it ends, for whoever measures. `rates` are read from the file
+    that the settings name unless they are given.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - all but the first are named where they are given
         self,
         topology: Topology,
         store: Store,
@@ -88,6 +94,7 @@ class Engine:
         *,
         lap: Callable[[str], None] = no_lap,
         emit_features: bool = False,
+        rates: RateTable | None = None,
     ) -> None:
         self.topology = topology
         self.settings = settings
@@ -97,17 +104,16 @@ class Engine:
         self._emit_features = emit_features
         self._topics = settings.topics.resolved
         self._codec = PaymentCodec(topology.source, settings.events, settings.pan_policy)
+        self._rates = read_rates(settings.rates.file, topology.base_currency) if rates is None else rates
         budget = settings.state.memory_budget
-        keys = StoredKeys(store)
         self._features = Features(
             topology.all_entities,
             memory_budget=budget - budget // IDENTITIES_SHARE,
             allowed_lateness=settings.events.allowed_lateness,
-            blocks=keys,
+            blocks=_Blocks(store),
             spilled=not store.empty,
             next_number=store.progress.batches,
         )
-        self._sweeper = Sweeper(topology, store, settings, self._features, keys)
         self._decided = DecidedBatches(store)
         self._identities = Identities(
             settings.events.dedup_window,
@@ -116,6 +122,7 @@ class Engine:
             store.secret,
             spilled=None if store.empty else store.progress.log_time,
         )
+        self._sweeper = Sweeper(topology, store, settings, self._features)
         self._models = tuple(model.name for model in topology.models)
         self._inputs = [np.array(topology.columns_of(model.features)) for model in topology.models]
         self._scorers = [compile_pipeline(model.learner, model.features) for model in topology.models]
@@ -132,10 +139,11 @@ class Engine:
         self._unwritten = self._uncut = 0
         self._changed = False
         self._commits = store.progress.commits
-        self._rows: list[Row] = []
+        self._rows = take_effect(self._rates, store)
         if store.progress.topology != topology.fingerprint:
             names = msgspec.msgpack.encode(self.columns)
             self._rows.append((META + b"columns/" + topology.fingerprint.encode(), names))
+        self._rows.extend(declared_rows(store, topology, settings.events.allowed_lateness))
         self._redo(store.progress.redo)
 
     @property
@@ -149,6 +157,11 @@ class Engine:
         return self._versions
 
     @property
+    def keys(self) -> Mapping[str, int]:
+        """Keys in memory, per entity."""
+        return self._features.keys
+
+    @property
     def clock(self) -> int:
         """Greatest event time of any partition in ms; what the stream takes for now."""
         return max(self._acceptance.greatest.values(), default=0)
@@ -160,7 +173,7 @@ class Engine:
 
     @property
     def swept(self) -> Counter[str]:
-        """Rows deleted because their retention has passed, by room of the store, since last cleared."""
+        """Rows deleted that nothing to come can ask for, by room of the store, since last cleared."""
         return self._sweeper.swept
 
     @property
@@ -203,7 +216,7 @@ class Engine:
 
         The decided batches are a log from which keys can be brought up to date, so a key's events are written
         once for all its payments of a while, unless `everything` is. With `taken`, outcomes and new scorers
-        come in at this position: later payments are scored by them.
+        come in at this position: later payments are scored by them, and see the frauds in their features.
         """
         # What goes stands first: the same key may come again in this commit.
         rows = self._sweeper.rows(self._acceptance.greatest, self._log_time, self._batches)
@@ -216,6 +229,8 @@ class Engine:
                 self._scorers[self._models.index(name)] = scorer
                 self._versions[name] = version
             self._encoder = self._new_encoder()
+            if taken.frauds:
+                self._know(taken.frauds)
         self._features.catch_up(None if everything else CATCH_UP)
         before, most = (None, None) if everything else self._ripe()
         rows.extend(prefixed(BLOCKS, self._features.cut(before, most)))
@@ -240,7 +255,6 @@ class Engine:
     def written(self) -> None:
         """The last cut is in the store: what it held may leave memory."""
         self._features.written()
-        self._sweeper.written()
         self._identities.written()
 
     def restore_scorer(self, model: str, version: int, scorer: Scorer) -> None:
@@ -254,8 +268,10 @@ class Engine:
         n = len(payments)
         features = np.empty((n, len(self.columns)))
         width = len(self._features.names)
-        self._features.update(payments, features[:, :width], self._batches)
-        evaluate(self.topology.derived, self.columns, features, width)
+        converted = convert(self._rates, payments)
+        answer.unrated = converted.unrated
+        self._features.update(converted.payments, features[:, :width], self._batches)
+        evaluate(self.topology.derived, self.columns, features, converted.payments, payments.amount)
         self._lap("features")
         inputs = [np.ascontiguousarray(features[:, columns]) for columns in self._inputs]
         scores = np.empty((n, len(self._scorers)))
@@ -288,6 +304,7 @@ class Engine:
             scores,
             features,
             accepted.content,
+            converted.others,
         )
         self._rows.extend(rows_of(self._batches, decided, accepted.marks))
         self._sizes.append((self._batches, n))
@@ -321,8 +338,15 @@ class Engine:
     def _redo(self, start: int) -> None:
         """Give the features the batches decided after their keys were last written."""
         reader = PaymentReader(self._features.fields)
-        for number, content in self._decided.payments(start):
-            self._features.replay(reader.read(content), number)
+        for number, content, others in self._decided.payments(start):
+            batch = convert_again(self._rates, reader.read(content), others)
+            self._features.replay(batch, number)
+
+    def _know(self, frauds: Sequence[KnownFraud]) -> None:
+        """Count payments as frauds of their keys, as of when that became known."""
+        payments = PaymentBatch.stored([one.payment for one in frauds])
+        known = np.array([one.known for one in frauds], np.int64)
+        self._features.know(replace(payments, event_time=known), int(payments.event_time.min()))
 
     def _reasons(self, model: int, given: Float64) -> list[list[Reason]]:
         """For each row the inputs that raised its score the most, greatest first."""
@@ -362,6 +386,16 @@ class Engine:
                 dict.fromkeys(key for entity in self.topology.all_entities for key in entity.keys)
             ),
         )
+
+
+class _Blocks:
+    """The room of the store in which features keep their events."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        return self._store.get_many([BLOCKS + key for key in keys])
 
 
 def warm_up() -> None:

@@ -12,6 +12,9 @@ class ConfigError(StreamerError):
 class TopologyError(ConfigError):
     """A topology file that cannot be run as it is written."""
 
+    place: tuple[str, int] | None = None
+    """File and line of the declaration that is wrong, where that is not the line that found it."""
+
 
 class StateError(ConfigError):
     """A state directory that cannot be used: held by another process, foreign, or damaged."""

@@ -189,6 +189,9 @@ class Rejection(Struct, frozen=True, gc=False, kw_only=True):
 
 REQUIRED: Final = ("payment_id", "event_time", "amount", "currency")
 
+MADE: Final = ("email_domain",)
+"""Names of what is made from a payment's fields, beside them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -245,7 +248,7 @@ class Source:
             )
         for name, kind in self.attributes.items():
             where = f"at Source.attributes[{name!r}]"
-            if name in known:
+            if name in known or name in MADE:
                 raise TopologyError(
                     f"Expected a name of its own, got that of a payment's field - {where}; rename it"
                 )

@@ -11,15 +11,16 @@ import numpy as np
 from streamer.batch import Bool, Float64, Int64, Outgoing, Records
 from streamer.codec import OutcomeCodec
 from streamer.engine import Taken
-from streamer.events import Outcome
+from streamer.events import Outcome, Payment
 from streamer.models.labels import DISPUTE, evidence
 from streamer.models.learner import Learner
 from streamer.models.snapshot import Snapshot
+from streamer.payments import KnownFraud
 from streamer.rejections import Rejected, encode_rejection
 from streamer.settings import Settings
 from streamer.state.decided import ROW_BITS, Decided, DecidedBatches, Found
 from streamer.state.identities import ENTRY
-from streamer.state.store import LABELS, META, MODELS, SEEN, Position, Row, Store, positions_of
+from streamer.state.store import FRAUDS, LABELS, META, MODELS, SEEN, Position, Row, Store, positions_of
 from streamer.topology import Model, Topology
 
 GOOD, FRAUD, UNKNOWN, WAITING = b"\0", b"\1", b"\2", b"\3"
@@ -71,6 +72,7 @@ class Learning:
         self._decided = DecidedBatches(store)
         self._codec = OutcomeCodec()
         self._pending: dict[bytes, bytes] = {}
+        self._frauds: list[KnownFraud] = []
         self._positions = {
             position: offset
             for position, offset in positions_of(store.progress).items()
@@ -97,7 +99,8 @@ class Learning:
         """Join outcomes to payments and queue examples; answers the indexes of those without a payment.
 
         A repeat changes nothing. A payment is learned from once for each time its label changes. Fraud that
-        is known before anything counts as good waits: alone it would make everything look like fraud.
+        is known before anything counts as good waits: alone it would make everything look like fraud. For
+        the features that labels feed, a payment becomes known as fraud once, whatever is said of it later.
         """
         digests = self._identify([outcome.payment_id for outcome in outcomes])
         keys = [
@@ -109,6 +112,7 @@ class Learning:
         first = self._decided.first
         unknown = []
         labelled: list[tuple[bytes, bool]] = []
+        known_at: dict[bytes, int] = {}
         for index, (outcome, digest, key) in enumerate(zip(outcomes, digests, keys, strict=True)):
             mark = marks[index]
             # A mark outlives its batch for a while.
@@ -122,6 +126,8 @@ class Learning:
             label = evidence(outcome.kind, outcome.category, self._disputed(digest, outcome))
             if label is None and outcome.kind != "declined":
                 continue
+            if label and self._first_heard(digest, outcome.event_time):
+                known_at[digest] = outcome.event_time
             place = _label_key(int(np.frombuffer(mark, ENTRY)[0]["source"]))
             known = self._pending.get(place) or self._store.get_many([place])[0]
             if label is None:
@@ -131,17 +137,34 @@ class Learning:
             elif known not in ((FRAUD, WAITING) if label else (GOOD,)):
                 self._pending[place] = FRAUD if label else GOOD
                 labelled.append((digest, label))
-        self._queue_labelled(labelled)
+        found = self._live_payments([*known_at, *(digest for digest, _ in labelled)])
+        self._queue_labelled([(found[digest], label) for digest, label in labelled if digest in found])
+        self._frauds.extend(
+            KnownFraud(msgspec.msgpack.decode(found[digest].payment, type=Payment), known)
+            for digest, known in known_at.items()
+            if digest in found
+        )
         return unknown
 
-    def _queue_labelled(self, labelled: Sequence[tuple[bytes, bool]]) -> None:
-        """Queue the payments of these digests as examples, with the features as they were decided."""
-        payments = self._decided.find([digest for digest, _ in labelled])
-        pairs = [
-            (found, label)
-            for found, (_, label) in zip(payments, labelled, strict=True)
+    def _first_heard(self, digest: bytes, known: int) -> bool:
+        """Whether nothing has said so far that a payment is fraud; from now on something has."""
+        key = FRAUDS + digest
+        if key in self._pending or self._store.get_many([key])[0] is not None:
+            return False
+        self._pending[key] = known.to_bytes(8, "big")
+        return True
+
+    def _live_payments(self, digests: Sequence[bytes]) -> dict[bytes, Found]:
+        """The decided payments of these digests, as far as they are kept and no test traffic."""
+        wanted = list(dict.fromkeys(digests))
+        return {
+            digest: found
+            for digest, found in zip(wanted, self._decided.find(wanted), strict=True)
             if found is not None and _is_live(found.payment)
-        ]
+        }
+
+    def _queue_labelled(self, pairs: Sequence[tuple[Found, bool]]) -> None:
+        """Queue payments as examples, with the features as they were decided."""
         if pairs:
             features = np.stack([self._aligned(found) for found, _ in pairs])
             fraud = np.array([label for _, label in pairs])
@@ -219,7 +242,8 @@ class Learning:
 
     def hand_over(self) -> Taken:
         """What a commit takes in; only to be called when nothing is queued."""
-        taken = Taken(positions=dict(self._positions))
+        taken = Taken(positions=dict(self._positions), frauds=self._frauds)
+        self._frauds = []
         taken.rows.extend(self._pending.items())
         self._pending = {}
         for student in self._students:

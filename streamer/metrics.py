@@ -108,6 +108,12 @@ class Metrics:
         self._present = Counter(
             "streamer_entity_present_total", "Payments that carry the entity.", ["entity"], registry=registry
         )
+        self._unrated = Counter(
+            "streamer_missing_rate_total",
+            "Payments decided without their amount: no rate of their currency.",
+            ["currency"],
+            registry=registry,
+        )
         self._outcomes = Counter("streamer_outcomes_total", "Outcomes taken in.", ["kind"], registry=registry)
         self._learned = Counter(
             "streamer_learned_total", "Labelled payments learned from.", ["model"], registry=registry
@@ -116,13 +122,13 @@ class Metrics:
             "streamer_model_version", "Version a model scores with.", ["model"], registry=registry
         )
         self._buffered = Gauge("streamer_buffer_bytes", "Bytes fetched and not processed.", registry=registry)
-        self._bytes = Gauge("streamer_state_bytes", "Bytes of state on disk.", registry=registry)
         self._swept = Counter(
             "streamer_swept_rows_total",
-            "Rows deleted because their retention has passed.",
+            "Stored rows deleted that nothing can ask for.",
             ["room"],
             registry=registry,
         )
+        self._state_bytes = Gauge("streamer_state_bytes", "Bytes of state on disk.", registry=registry)
         self._keys = Gauge("streamer_state_keys", "Keys in memory.", ["entity"], registry=registry)
         ProcessCollector(registry=registry)
         for action in ACTIONS:  # a series that exists from the start can be alerted on
@@ -177,6 +183,11 @@ class Metrics:
         for entity, count in counts.items():
             self._present.labels(entity).inc(count)
 
+    def missing_rates(self, counts: Mapping[str, int]) -> None:
+        """Count payments whose amount has no rate, by currency."""
+        for currency, count in counts.items():
+            self._unrated.labels(currency).inc(count)
+
     def outcomes(self, counts: Mapping[str, int]) -> None:
         """Count outcomes by kind."""
         for kind, count in counts.items():
@@ -194,18 +205,18 @@ class Metrics:
         """Set the bytes fetched and not yet processed."""
         self._buffered.set(nbytes)
 
-    def state_bytes(self, nbytes: int) -> None:
-        """Set the bytes of state on disk."""
-        self._bytes.set(nbytes)
-
-    def swept(self, counts: Mapping[str, int]) -> None:
-        """Count rows deleted because their retention has passed, by room of the store."""
-        for room, count in counts.items():
-            self._swept.labels(room).inc(count)
-
     def state_keys(self, entity: str, keys: int) -> None:
         """Set the number of an entity's keys in memory."""
         self._keys.labels(entity).set(keys)
+
+    def swept(self, counts: Mapping[str, int]) -> None:
+        """Count rows deleted because nothing to come can ask for them, by room of the store."""
+        for room, count in counts.items():
+            self._swept.labels(room).inc(count)
+
+    def state_bytes(self, nbytes: int) -> None:
+        """Set the bytes of state on disk."""
+        self._state_bytes.set(nbytes)
 
     def value(self, series: str, **labels: str) -> float:
         """One series' value, 0 where nothing was counted yet; for summaries and tests."""

@@ -14,6 +14,14 @@ _FIELDS = frozenset(Payment.__struct_fields__)
 
 
 @dataclass(frozen=True, slots=True)
+class KnownFraud:
+    """A payment that turned out to be fraud, and when that became known, in ms."""
+
+    payment: Payment
+    known: int
+
+
+@dataclass(frozen=True, slots=True)
 class PaymentBatch:
     """n payments in the order of their records; every array has shape (n,).
 
@@ -44,6 +52,12 @@ class PaymentBatch:
             np.array([row.amount for row in rows], np.int64),
             np.array([row.live is not False for row in rows], np.bool_),
         )
+
+    @classmethod
+    def stored(cls, rows: list[Payment]) -> Self:
+        """Payments that come from the store and not from records."""
+        nothing = np.zeros(len(rows), np.int64)
+        return cls.of(rows, nothing, nothing, nothing)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -86,4 +100,12 @@ class PaymentBatch:
     def _values(self, name: str) -> list[Any]:
         if name in _FIELDS:
             return list(map(attrgetter(name), self.rows))
+        if name == "email_domain":
+            return [_domain(row.email) for row in self.rows]
         return [None if row.attributes is None else row.attributes.get(name) for row in self.rows]
+
+
+def _domain(email: str | None) -> str | None:
+    """What follows the last @, in lower case."""
+    at = -1 if email is None else email.rfind("@")
+    return email[at + 1 :].lower() if email is not None and at >= 0 else None

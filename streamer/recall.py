@@ -10,8 +10,8 @@ from streamer.batch import Text
 from streamer.events import Payment
 from streamer.payments import PaymentBatch
 
-_ALWAYS = ("event_time", "amount", "live")
-"""The columns that every batch has."""
+_ALWAYS = ("event_time", "amount", "live", "currency", "email")
+"""The columns that every batch has, and what others are made of."""
 
 _ARRAY = b"\xdd"
 """In MessagePack an array follows, its length in four bytes."""

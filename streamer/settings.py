@@ -202,6 +202,14 @@ class Models(msgspec.Struct, frozen=True, kw_only=True):
     learn_slice_ms: Annotated[int, Note("longest time that learning holds up scoring", "ms", low=1)] = 5
 
 
+class Rates(msgspec.Struct, frozen=True, kw_only=True):
+    """What money in other currencies than the topology's base currency is worth."""
+
+    file: Annotated[
+        str, Note("CSV of `date,currency,rate`, see streamer/rates.py; empty: other amounts are missing")
+    ] = ""
+
+
 class Web(msgspec.Struct, frozen=True, kw_only=True):
     """Where /metrics, /healthz and /readyz are served."""
 
@@ -222,6 +230,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pan_policy: PanPolicy = PanPolicy()
     buffers: Buffers = Buffers()
     models: Models = Models()
+    rates: Rates = Rates()
     web: Web = Web()
 
 

@@ -21,33 +21,15 @@ SPARE: Final = 2
 """Batches that may go at a commit beyond as many as have come: so a backlog is worked off."""
 
 
-class StoredKeys:
-    """The room of the store in which features keep their events; rows that are about to go are not found."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.leaving: set[bytes] = set()
-
-    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """The values of row keys, `None` where there is none."""
-        values = self._store.get_many([BLOCKS + key for key in keys])
-        if not self.leaving:
-            return values
-        return [None if key in self.leaving else value for key, value in zip(keys, values, strict=True)]
-
-
 class Sweeper:
     """Asks features and retention what may go. `swept` counts the rows by room.
 
     Time is event time: the least of the partitions' greatest, so that none of them misses anything.
     """
 
-    def __init__(
-        self, topology: Topology, store: Store, settings: Settings, features: Features, keys: StoredKeys
-    ) -> None:
+    def __init__(self, topology: Topology, store: Store, settings: Settings, features: Features) -> None:
         events = settings.events
         self._features = features
-        self._keys = keys
         self._retention = Retention(
             store,
             [model.name for model in topology.models],
@@ -57,7 +39,7 @@ class Sweeper:
         )
         self._walks = [
             (Walk(store, BLOCKS + begin, retention // ROUNDS), retention)
-            for begin, retention in features.swept
+            for begin, retention in features.rooms
         ]
         self._begin = None if store.empty else 0
         """Event time before which nothing was kept here: a young store needs no sweep."""
@@ -81,18 +63,14 @@ class Sweeper:
         self.swept.update(ROOMS[key[0]] for key, value in rows if value is None)
         return rows
 
-    def written(self) -> None:
-        """The rows of all cuts are deleted."""
-        self._keys.leaving.clear()
-
     def _expired(self, clock: int) -> list[Row]:
         if self._begin is None:
             self._begin = clock
         rows: list[Row] = []
-        for walk, retention in self._walks:
+        for room, (walk, retention) in enumerate(self._walks):
             part = walk.step(clock) if clock - self._begin >= retention else None
             if part is not None:
-                gone = self._features.sweep([(key[1:], value) for key, value in part.rows], clock)
-                self._keys.leaving.update(gone)
+                found = [(key[len(BLOCKS) :], value) for key, value in part.rows]
+                gone = self._features.sweep(room, found, clock)
                 rows += [walk.place, *((BLOCKS + key, None) for key in gone)]
         return rows

@@ -10,10 +10,16 @@ from typing import Any, Literal
 
 from streamer.currencies import EXPONENTS
 from streamer.errors import ConfigError, TopologyError
-from streamer.events import Source
+from streamer.events import MADE, Payment, Source
 from streamer.features.declarations import Entity, Expression
 from streamer.features.derived import Compare, Derived, FeatureRef
+from streamer.features.expressions import OwnValue
+from streamer.features.fields import Column, Field, NumberField
+from streamer.features.labelled import tables_of
+from streamer.features.needs import columns_of
+from streamer.features.plan import compile_entity
 from streamer.models.pipelines import parts_of
+from streamer.sites import Site, declared_at, here
 from streamer.units import parse_duration
 
 Action = Literal["allow", "challenge", "review", "block"]
@@ -55,6 +61,7 @@ class Model:
     learner: Any
     good_after: str = "45d"
     good_share: float = 1.0
+    site: Site | None = field(default_factory=here, kw_only=True, repr=False)
 
     def __post_init__(self) -> None:
         _check_name("model", self.name)
@@ -63,9 +70,9 @@ class Model:
             parts_of(self.learner)
         except TopologyError as error:
             raise TopologyError(f"model {self.name!r}: {error}") from error
-        if not 0.0 < self.good_share <= 1.0:
+        if not (isinstance(self.good_share, int | float) and 0.0 < self.good_share <= 1.0):
             raise TopologyError(
-                f"model {self.name!r}: expected a good_share above 0 and at most 1, got {self.good_share}"
+                f"model {self.name!r}: expected a good_share above 0 and at most 1, got {self.good_share!r}"
             )
         try:
             parse_duration(self.good_after)
@@ -104,20 +111,15 @@ class Model:
         for given in self.inputs:
             if isinstance(given, Input):
                 continue
-            remedy = (
-                'give the expression a name with .named("...")'
-                if isinstance(given, Expression)
-                else "a feature of an entity is entity['name']"
-            )
             raise TopologyError(
                 f"model {self.name!r}: expected inputs that are entities or features, got"
-                f" {type(given).__name__}; {remedy}"
+                f" {type(given).__name__}; {_as_input(given)}"
             )
-        _check_unique("input", self.features)
+        _check_unique("input", ((name, None) for name in self.features))
 
     def _compare(self, operator: str, threshold: float) -> ScoreCondition:
-        if not 0.0 <= threshold <= 1.0:
-            raise TopologyError(f"model {self.name!r}: expected a threshold from 0 to 1, got {threshold}")
+        if not (isinstance(threshold, int | float) and 0.0 <= threshold <= 1.0):
+            raise TopologyError(f"model {self.name!r}: expected a threshold from 0 to 1, got {threshold!r}")
         return ScoreCondition(self.name, operator, float(threshold))
 
 
@@ -163,8 +165,10 @@ class Policy:
 
     def __post_init__(self) -> None:
         _check_name("policy", self.name)
-        if self.version < 1:
-            raise TopologyError(f"policy {self.name!r}: expected a version of 1 or more, got {self.version}")
+        if not (isinstance(self.version, int) and self.version >= 1):
+            raise TopologyError(
+                f"policy {self.name!r}: expected a version of 1 or more, got {self.version!r}"
+            )
         _check_all(f"policy {self.name!r}: rules", self.rules, Rule, "rules=[block(...), review(...)]")
 
     @property
@@ -202,10 +206,13 @@ class Topology:
             )
         if not self.models:
             raise TopologyError(f"topology {self.name!r} has no model; its decisions need a score")
-        _check_unique("model", (model.name for model in self.models))
-        _check_unique("entity", (entity.name for entity in self.all_entities))
-        _check_unique("feature", self.features)
+        _check_unique("model", ((model.name, model.site) for model in self.models))
+        _check_unique("entity", ((entity.name, entity.site) for entity in self.all_entities))
+        own = ((name, entity.site) for entity in self.all_entities for name in _names(entity))
+        derived = ((one.name, one.site) for one in self.derived)
+        _check_unique("feature", itertools.chain(own, derived))
         self._check_rules()
+        self._check_fields()
 
     @cached_property
     def all_entities(self) -> tuple[Entity, ...]:
@@ -231,9 +238,10 @@ class Topology:
         compared = (rule.condition.left for rule in self.policy.rules if isinstance(rule.condition, Compare))
         for given in itertools.chain(inputs, compared):
             if isinstance(given, Derived) and found.setdefault(given.name, given) != given:
-                raise TopologyError(
-                    f"two different features are named {given.name!r}; rename one with .named()"
-                )
+                with declared_at(given.site):
+                    raise TopologyError(
+                        f"two different features are named {given.name!r}; rename one with .named()"
+                    )
         return tuple(found.values())
 
     @cached_property
@@ -275,6 +283,52 @@ class Topology:
                     f"policy {self.policy.name!r} uses model {rule.condition.model!r},"
                     f" which the topology does not list{_likely(rule.condition.model, known)}"
                 )
+
+    def _check_fields(self) -> None:
+        """Refuse attributes that the source does not keep, and what cannot be laid out in memory."""
+        declared = self.source.attributes
+        for entity in self.all_entities:
+            with declared_at(entity.site):
+                for key in entity.keys:
+                    _check_attribute(Column(key, text=True, site=entity.site), declared)
+                for feature in entity.features:
+                    for column in columns_of(feature):
+                        _check_attribute(column, declared)
+                for table in tables_of(entity):
+                    compile_entity(table, 0)
+        for one in self.derived:
+            for part in one.walk():
+                if isinstance(part, OwnValue):
+                    _check_attribute(part.column, declared)
+
+
+def _as_input(given: object) -> str:
+    """How to make an input of what is none."""
+    if isinstance(given, Expression):
+        return 'give the expression a name with .named("...")'
+    if isinstance(given, NumberField):
+        return f"for the payment's own write payment_value({given.name})"
+    if isinstance(given, Field):
+        return f"field {given.name!r} is text; count or group by it in an entity"
+    return "a feature of an entity is entity['name']"
+
+
+def _check_attribute(column: Column, declared: Mapping[str, type]) -> None:
+    """Refuse a field that no payment has, since it would be absent for ever."""
+    if column.name in Payment.__struct_fields__ or column.name in MADE:
+        return
+    kind = declared.get(column.name)
+    if kind is not None and (kind is str) == column.text:
+        return
+    wanted = "text" if column.text else "a number"
+    got = f"{kind.__name__}" if kind is not None else "nothing of that name"
+    known = [*Payment.__struct_fields__, *MADE, *declared]
+    with declared_at(column.site):
+        raise TopologyError(
+            f"field {column.name!r}: expected an attribute of the source that is {wanted}, got {got}"
+            f"{_likely(column.name, known) if kind is None else ''}; declare it:"
+            f" source=Source(attributes={{{column.name!r}: {'str' if column.text else 'float'}}})"
+        )
 
 
 def _rule(action: Action, condition: Condition, reason: str | None) -> Rule:
@@ -320,40 +374,18 @@ def _check_all(what: str, given: object, kind: type, remedy: str) -> None:
         raise TopologyError(f"{what}: expected a list of {kind.__name__}, got {found}; write {remedy}")
 
 
-def _check_unique(what: str, names: Iterable[str]) -> None:
+def _check_unique(what: str, named: Iterable[tuple[str, Site | None]]) -> None:
     seen: set[str] = set()
-    for name in names:
+    for name, site in named:
         if name in seen:
-            raise TopologyError(
-                f"two {what}s are named {name!r}: do you declare the same {what} twice? Give one another name"
-            )
+            with declared_at(site):
+                raise TopologyError(
+                    f"two {what}s are named {name!r}: do you declare the same {what} twice?"
+                    " Give one another name"
+                )
         seen.add(name)
 
 
 def _likely(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name, list(known), 1)
     return f"; did you mean {close[0]!r}?" if close else ""
-
-
-def describe(topology: Topology) -> Mapping[str, object]:
-    """The topology as plain data, for `streamer check --json`."""
-    return {
-        "topology": topology.name,
-        "fingerprint": topology.fingerprint,
-        "entities": {
-            entity.name: {
-                "keys": list(entity.keys),
-                "features": [feature.name for feature in entity.features],
-            }
-            for entity in topology.all_entities
-        },
-        "derived": [derived.name for derived in topology.derived],
-        "models": {
-            model.name: {"inputs": len(model.features), "good_after": model.good_after}
-            for model in topology.models
-        },
-        "policy": {
-            "name": topology.policy.label,
-            "rules": [{"action": rule.action, "reason": rule.reason} for rule in topology.policy.rules],
-        },
-    }

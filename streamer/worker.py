@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from streamer.agents import Agents
+from streamer.declared import changes_in
 from streamer.engine import Engine, warm_up
 from streamer.errors import ConfigError, StateError
 from streamer.http import Pages, Readiness, StatusServer
 from streamer.learning import Learning
 from streamer.metrics import Metrics
 from streamer.parts import Parts
+from streamer.rates import RateTable, read_rates
 from streamer.settings import Settings
 from streamer.state.store import Store, positions_of
 from streamer.topology import Topology
@@ -90,6 +92,14 @@ def check_positions(job: Job, committed: Mapping[int, int], store: Store) -> Non
             )
 
 
+def tell_changes(job: Job, store: Store) -> None:
+    """Say what is not as it was when the state was written; nothing starts empty silently."""
+    changes = changes_in(store, job.topology, job.settings.events.allowed_lateness)
+    if any(change.kind != "filling" for change in changes):
+        for change in changes:
+            log.warning("%s", change)
+
+
 class Laps:
     """Adds the processor time since the last lap to the stage that has ended."""
 
@@ -113,6 +123,7 @@ class Site:
     store: Store
     partitions: Mapping[str, int]
     metrics: Metrics
+    rates: RateTable | None = None
 
 
 async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], None]) -> None:
@@ -125,7 +136,12 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
     warm_up()
     telling.cancel()
     engine = Engine(
-        job.topology, store, job.settings, lap=Laps(site.metrics), emit_features=job.emit_features
+        job.topology,
+        store,
+        job.settings,
+        lap=Laps(site.metrics),
+        emit_features=job.emit_features,
+        rates=site.rates,
     )
     learning = Learning(job.topology, store, job.settings, engine.identify)
     for snapshot in learning.snapshots():
@@ -167,6 +183,7 @@ async def _until_signal(site: Site) -> None:
 def run(job: Job) -> None:
     """Check the surroundings, then work until SIGTERM or SIGINT; raises `StreamerError` on failure."""
     quiet()
+    rates = read_rates(job.settings.rates.file, job.topology.base_currency)
     with connect(job.broker, job.settings) as connection:
         with closing(connection.admin()) as admin:
             partitions = prepare_topics(job, admin, embedded=connection.embedded)
@@ -174,14 +191,16 @@ def run(job: Job) -> None:
         with Store.open(job.state) as store:
             check_positions(job, committed, store)
             log.warning(
-                "topology %s (%s) on %s, group %s, state in %s",
+                "topology %s (%s), rates %s, on %s, group %s, state in %s",
                 job.topology.name,
                 job.topology.fingerprint,
+                rates.version,
                 job.broker,
                 job.group,
                 job.state,
             )
-            asyncio.run(_until_signal(Site(job, connection, store, partitions, Metrics())))
+            tell_changes(job, store)
+            asyncio.run(_until_signal(Site(job, connection, store, partitions, Metrics(), rates)))
 
 
 def quiet() -> None:

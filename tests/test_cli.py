@@ -11,7 +11,11 @@ from pathlib import Path
 import pytest
 
 from streamer import cli
+from streamer.changes import declare
+from streamer.declared import DECLARED
+from streamer.loading import load_topology
 from streamer.settings import describe as settings_described
+from streamer.state.store import Progress, Store, WriteSet
 
 COMMANDS = ["demo", "run", "generate", "check", "schemas", "bench"]
 GOOD = """from river import linear_model
@@ -103,6 +107,14 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "no topology": (["run", "none.py", "--broker", "log://log"], "there is no topology file none.py"),
     "no topology to check": (["check", "none.py"], "there is no topology file none.py"),
     "wrong topology": (["check", "bad.py"], "bad.py:3: NameError: name 'blok' is not defined"),
+    "no state to check": (
+        ["check", "good.py", "--state", "none"],
+        "There is no state directory none; name the --state of a worker",
+    ),
+    "state to check that is something else": (
+        ["check", "good.py", "--state", "other"],
+        "Expected a state directory in other",
+    ),
     "wrong topology to run": (["run", "bad.py", "--broker", "log://log"], "bad.py:3: NameError"),
     "no target": (
         ["generate", "--payments", "1"],
@@ -164,6 +176,10 @@ def test_a_wrong_setting_is_named(
     monkeypatch.delenv("STREAMER_COMMIT_INTERVAL")
     (tmp_path / "streamer.toml").write_text("[comit]\ninterval_ms = 5\n")
     assert_one_line(streamer(*run), 2, "did you mean `commit`?")
+    (tmp_path / "streamer.toml").write_text('[rates]\nfile = "rates.csv"\n')
+    assert_one_line(streamer(*run), 2, "at `rates.csv`; check `[rates] file`")
+    (tmp_path / "rates.csv").write_text("date,currency,rate\n2026-01-01,USD,0\n")
+    assert_one_line(streamer(*run), 2, "got '0' - at `rates.csv: line 2`; write what one unit")
 
 
 def test_a_state_in_use_is_told(streamer: Streamer, tmp_path: Path) -> None:
@@ -196,7 +212,10 @@ def test_check_lists_what_a_topology_declares(streamer: Streamer, tmp_path: Path
         "topology small",
         "entity card by card",
         "card_count_1h",
-        "card_distinct_merchant_1d",
+        "card_distinct_merchant_1d  float64  number of different values of merchant over (t - 1d, t]",
+        "kept of an event: event_time, merchant",
+        "bytes of memory per hot key",
+        "events are kept for 8d",
         "model fraud: 2 inputs",
         "policy mine@3",
         "1. block for fraud_score",
@@ -216,6 +235,35 @@ def test_check_prints_json(streamer: Streamer, tmp_path: Path) -> None:
     assert described["policy"] == {
         "name": "mine@3",
         "rules": [{"action": "block", "reason": "fraud_score"}, {"action": "review", "reason": "burst"}],
+    }
+
+
+CHANGED = GOOD.replace('count("1h"), ', 'count("1h", "30d"), ')
+
+
+def test_check_says_what_changes_for_a_state(streamer: Streamer, tmp_path: Path) -> None:
+    """Also while a worker has the directory, as text and as JSON; nothing is written."""
+    (tmp_path / "good.py").write_text(GOOD)
+    (tmp_path / "changed.py").write_text(CHANGED)
+    noted = declare(load_topology(tmp_path / "good.py"), 7 * 86_400_000, None, 0)
+    progress = Progress(greatest={0: 1_704_067_200_000})
+    with Store.open(tmp_path / "state") as store:
+        store.commit(WriteSet(progress, [(DECLARED, noted.encode())]))
+        same = streamer("check", "good.py", "--state", "state")
+        changed = streamer("check", "changed.py", "--state", "state")
+        described = json.loads(streamer("check", "changed.py", "--state", "state", "--json").out)
+    assert same.out.endswith("state state, up to 2024-01-01T00:00:00Z: nothing changes\n")
+    assert (changed.status, changed.err) == (0, "")
+    said = (
+        "new, lacks what was dropped, since events were kept for 8d only;"
+        " right for payments from 2024-01-23T00:00:00Z on (in 22d)"
+    )
+    assert f"up to 2024-01-01T00:00:00Z: these change\n  feature card_count_30d: {said}\n" in changed.out
+    assert described["state"]["changes"][0] == {
+        "subject": "feature card_count_30d",
+        "kind": "new",
+        "effect": said,
+        "ready_from": 1_704_067_200_000 + 22 * 86_400_000,
     }
 
 

@@ -3,6 +3,7 @@
 import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,13 @@ from streamer import (
     total,
 )
 from streamer.batch import Headers, Outgoing, Records
+from streamer.conversion import RATES, InForce
 from streamer.engine import Answer, Engine, Taken
+from streamer.errors import StateError
 from streamer.events import Decision, Rejection
 from streamer.models.learner import Learner
-from streamer.settings import Duration, Events, Settings, Size, State
+from streamer.rates import RateTable
+from streamer.settings import Duration, Events, Rates, Settings, Size, State
 from streamer.state.decided import DecidedBatches
 from streamer.state.store import Progress, Store, WriteSet, positions_of
 
@@ -610,3 +614,113 @@ def test_rejections_come_in_the_order_of_records(tmp_path: Path) -> None:
         ("p1", "id_conflict"),
     ]
     assert answer.codes == {"duplicate": 1, "invalid_json": 1, "too_late": 1, "future": 1, "id_conflict": 1}
+
+
+def test_without_a_rate_a_payment_counts_and_its_amount_does_not(tmp_path: Path) -> None:
+    """It is decided and counted like any other; no sum and no mean knows it; its currency is told."""
+    values = [
+        payment(1, amount=100),
+        payment(2, NOW + 30_000, amount=300, currency="USD", merchant="m2"),
+        payment(3, NOW + 40_000, amount=600),
+        payment(4, NOW + 50_000, amount=7, currency="JPY", card="c2"),
+    ]
+    with Store.open(tmp_path / "state") as store:
+        engine = Engine(TOPOLOGY, store, SETTINGS, emit_features=True)
+        answer = engine.process(records_of(values))
+    assert list(decisions_of(answer)) == ["p1", "p2", "p3", "p4"]
+    assert answer.unrated == {"USD": 1, "JPY": 1}
+    found = features_of(answer)
+    names = ("card_count_1h", "card_sum_amount_1h", "card_mean_amount_1d_before", "card_distinct_merchant_1h")
+    assert [[found[one][name] for name in names] for one in found] == [
+        [1, 100, None, 1],
+        [2, 100, 100, 2],
+        [3, 700, 100, 2],
+        [1, 0, None, 1],
+    ]
+
+
+def test_amounts_are_summed_in_the_base_currency(tmp_path: Path) -> None:
+    """By the rates of the file that the settings name, of the payment's own day, conditions included."""
+    file = tmp_path / "rates.csv"
+    file.write_text("date,currency,rate\n2023-11-14,USD,0.5\n2023-11-15,USD,2\n2023-11-14,JPY,0.01\n")
+    big = Entity("card", features=[total(amount, "1d"), count("1d", where=amount > 400, name="big")])
+    made = Topology("tested", [Model("fraud", [big], linear_model.LogisticRegression())], Policy("p", 1))
+    midnight = 1_700_006_400_000  # 2023-11-15T00:00:00Z
+    values = [
+        payment(1, midnight - 2, amount=250),
+        payment(2, midnight - 1, amount=601, currency="USD"),
+        payment(3, midnight, amount=301, currency="USD"),
+        payment(4, midnight, amount=700, currency="JPY"),
+    ]
+    with Store.open(tmp_path / "state") as store:
+        engine = Engine(made, store, Settings(rates=Rates(file=str(file))), emit_features=True)
+        answer = engine.process(records_of(values))
+    assert not answer.unrated
+    # 601 cents at 0.5 are 300.5, to the even 300; 301 at 2 are 602; 700 yen at 0.01 are 7 euros.
+    assert [list(one.values()) for one in features_of(answer).values()] == [
+        [250, 0],
+        [550, 0],
+        [1152, 1],
+        [1852, 2],
+    ]
+
+
+def test_a_payment_keeps_the_rate_it_was_decided_by(tmp_path: Path) -> None:
+    """What is counted again after a crash is converted as it was, under new rates too; missing stays so."""
+    values = [
+        payment(1, amount=100, currency="USD"),
+        payment(2, amount=10, currency="GBP"),
+        payment(3, amount=1000),
+    ]
+    old = RateTable("EUR", {("USD", 0): Fraction(2)}, "old")
+    new = RateTable("EUR", {("USD", 0): Fraction(3), ("GBP", 0): Fraction(5)}, "new")
+    with Store.open(tmp_path / "state") as store:
+        engine = Engine(TOPOLOGY, store, SETTINGS, rates=old)
+        engine.process(records_of(values))
+        commit(engine, store)
+        assert store.progress.redo < store.progress.batches
+    later = [payment(number, NOW + number, amount=10, currency="GBP") for number in (4, 5)]
+    with Store.open(tmp_path / "state") as store:
+        engine = Engine(TOPOLOGY, store, SETTINGS, emit_features=True, rates=new)
+        found = features_of(engine.process(records_of(later, 3)))
+        assert [one["card_sum_amount_1h"] for one in found.values()] == [1250, 1300]
+        assert [one["card_count_1h"] for one in found.values()] == [4, 5]
+        store.commit(engine.cut(everything=True))
+    with Store.open(tmp_path / "state") as store:
+        engine = Engine(TOPOLOGY, store, SETTINGS, emit_features=True, rates=old)
+        (found_last,) = features_of(engine.process(records_of([payment(6, NOW + 6, amount=1)], 5))).values()
+        assert found_last["card_sum_amount_1h"] == 1301
+
+
+def test_the_rates_in_force_are_in_the_store(tmp_path: Path) -> None:
+    """From which batch on, one row for each version, from its first commit on."""
+
+    def start(version: str, number: int) -> None:
+        with Store.open(tmp_path / "state") as store:
+            engine = Engine(TOPOLOGY, store, SETTINGS, rates=RateTable("EUR", {}, version))
+            engine.process(records_of([payment(number)], number))
+            commit(engine, store)
+
+    for number, version in enumerate(("none", "a", "a", "none", "b")):
+        start(version, number)
+    with Store.open(tmp_path / "state") as store:
+        Engine(TOPOLOGY, store, SETTINGS, rates=RateTable("EUR", {}, "never committed"))
+        stored = {
+            key.removeprefix(RATES): msgspec.msgpack.decode(value, type=InForce)
+            for key, value in store.scan(RATES)
+        }
+    assert {version: (one.base, one.since) for version, one in stored.items()} == {
+        b"none": ("EUR", [0, 3]),
+        b"a": ("EUR", [1]),
+        b"b": ("EUR", [4]),
+    }
+
+
+def test_another_base_currency_needs_another_state(tmp_path: Path) -> None:
+    """Sums in euros do not become sums in dollars."""
+    with Store.open(tmp_path / "state") as store:
+        engine = Engine(TOPOLOGY, store, SETTINGS)
+        engine.process(records_of([payment(1)]))
+        commit(engine, store)
+        with pytest.raises(StateError, match=r"amounts in EUR, and .* currency is USD: name a new state"):
+            Engine(replace(TOPOLOGY, base_currency="USD"), store, SETTINGS)

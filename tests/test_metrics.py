@@ -81,6 +81,8 @@ def test_everything_reported_can_be_read_back() -> None:
     metrics.commit(rows=800, seconds=0.004)
     metrics.stage("decode", 0.5)
     metrics.entities_present({"card": 900, "ip": 0})
+    metrics.missing_rates({"USD": 3, "JPY": 1})
+    metrics.missing_rates({"USD": 2})
     metrics.outcomes({"chargeback": 4})
     metrics.learned("fraud", 4)
     metrics.model_version("fraud", 17)
@@ -103,6 +105,8 @@ def test_everything_reported_can_be_read_back() -> None:
     assert metrics.value("streamer_lag_records", topic="payments", partition="3") == 42
     assert metrics.value("streamer_stage_seconds_total", stage="decode") == 0.5
     assert metrics.value("streamer_entity_present_total", entity="card") == 900
+    assert metrics.value("streamer_missing_rate_total", currency="USD") == 5
+    assert metrics.value("streamer_missing_rate_total", currency="JPY") == 1
     assert metrics.value("streamer_outcomes_total", kind="chargeback") == 4
     assert metrics.value("streamer_learned_total", model="fraud") == 4
     assert metrics.value("streamer_model_version", model="fraud") == 17

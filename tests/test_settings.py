@@ -54,6 +54,8 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
         future_reference = "none"
         [pan_policy]
         card = "accept"
+        [rates]
+        file = "finance/rates.csv"
         [web]
         port = "none"
         """,
@@ -66,6 +68,7 @@ def test_every_kind_of_value_is_read(tmp_path: Path) -> None:
     assert settings.events.max_record_bytes == 5_000
     assert settings.events.future_reference == "none"
     assert settings.pan_policy.by_field()["card"] == "accept"
+    assert settings.rates.file == "finance/rates.csv"
     assert settings.web.port == -1
 
 

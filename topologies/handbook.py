@@ -2,11 +2,16 @@
 
 from river import linear_model, optim, preprocessing
 
-from streamer import Entity, Model, Policy, Topology, amount, count, mean, merchant, review
+from streamer import Entity, Model, Policy, Topology, amount, count, fraud_rate, mean, merchant, review
 from streamer.models.transforms import Log1p
 
 customers = Entity("customer", features=[count("1d", "7d", "30d"), mean(amount, "1d", "7d", "30d")])
-terminals = Entity("terminal", keys=[merchant], features=[count("1d", "7d", "30d")])
+terminals = Entity(
+    "terminal",
+    keys=[merchant],
+    # Labels come seven days late, and count when they come: the frauds as known.
+    features=[count("1d", "7d", "30d"), fraud_rate("1d", "7d", "30d")],
+)
 
 fraud = Model(
     "fraud",

@@ -14,6 +14,7 @@ from streamer import (
     customer,
     device,
     distinct,
+    fraud_count,
     maximum,
     mean,
     merchant,
@@ -46,11 +47,21 @@ customers = Entity(
     ],
 )
 merchants = Entity(
-    "merchant", features=[count("1h", "1d", "7d"), mean(amount, "7d"), distinct(card, "1h", "1d")]
+    "merchant",
+    features=[
+        count("1h", "1d", "7d"),
+        mean(amount, "7d"),
+        distinct(card, "1h", "1d"),
+    ],
 )
 devices = Entity(
     "device",
-    features=[count("1h", "1d", "30d"), distinct(card, "1h", "1d", "30d"), distinct(customer, "30d")],
+    features=[
+        count("1h", "1d", "30d"),
+        distinct(card, "1h", "1d", "30d"),
+        distinct(customer, "30d"),
+        fraud_count("30d"),
+    ],
 )
 ips = Entity("ip", features=[count("5m", "1h", "1d"), distinct(card, "5m", "1h", "1d")])
 

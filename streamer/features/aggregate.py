@@ -1,20 +1,22 @@
 """An aggregate as it is declared, and the features it stands for."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final, Literal, Protocol
 
 from streamer.batch import Float64, Int64
 from streamer.errors import ConfigError, TopologyError
 from streamer.features.fields import Column, Field, NumberField, Where
+from streamer.sites import Site, here
 from streamer.units import parse_duration
 
 Kind = Literal[
     "count", "sum", "mean", "variance", "std", "skewness", "min", "max", "range", "distinct", "first", "last",
     "since_last", "since_first", "novelty", "mean_gap", "min_gap", "mode", "mode_share", "entropy",
     "quantile", "decayed_count", "decayed_sum", "decayed_mean", "distance_from_last", "geo_velocity",
-    "session_count", "session_sum", "session_duration", "lifetime_count", "lifetime_age", "custom",
+    "session_count", "session_sum", "session_duration", "lifetime_count", "lifetime_age",
+    "fraud_count", "fraud_rate", "custom",
 ]  # fmt: skip
 
 UNITS: Final[Mapping[str, int]] = MappingProxyType(
@@ -53,7 +55,7 @@ class Feature:
     before_payment: bool
     unit: int
     parameter: float = 0.0
-    custom: "CustomAggregate | None" = None
+    custom: "CustomAggregate | None" = field(default=None, repr=False)
 
 
 class CustomAggregate(Protocol):
@@ -94,6 +96,7 @@ class Aggregate:
     custom: CustomAggregate | None = None
     ranks: int = 0
     """So many features a window, the latest values."""
+    site: Site | None = field(default_factory=here, kw_only=True, repr=False, compare=False)
 
     def before(self) -> "Aggregate":
         """The same without the payment itself."""
@@ -125,7 +128,7 @@ class Aggregate:
         return max((self._window(window, where, 0) + delay for window in self.windows), default=0)
 
     def _ranked(self, entity: str) -> "list[Aggregate]":
-        if self.name is not None and "{k}" not in self.name:
+        if self.ranks > 1 and self.name is not None and "{k}" not in self.name:
             raise TopologyError(
                 f"entity {entity!r}: {self.name!r} would name {self.ranks} features; put {{k}} into it"
             )
@@ -191,6 +194,8 @@ class Aggregate:
 
 
 def _duration(text: str, where: str) -> int:
+    if not isinstance(text, str):
+        raise TopologyError(f'{where}: expected a duration such as "30d", got {text!r}; write it as text')
     try:
         return parse_duration(text)
     except ConfigError as error:

@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 
 from streamer.batch import Float64, Int64
-from streamer.features.compiled import part
+from streamer.features.compiled import inlined, part
 from streamer.features.layout import COUNT_LIMBS, LIMBS, MISSING, Plan, Work
 from streamer.features.tallies import middle_of
 from streamer.features.wide import (
@@ -167,7 +167,7 @@ def _other(plan: Plan, work: Work, f: int, t: int) -> float:
     return np.nan
 
 
-@part
+@inlined
 def answer(plan: Plan, work: Work, t: int, out: Float64, at: int) -> None:
     """Write the features of a payment at t from `out[at]` on; NaN where there is nothing to say."""
     measures = work.measures

@@ -33,7 +33,7 @@ class Columns(Protocol):
 
     @property
     def amount(self) -> Int64:
-        """How much, in minor units."""
+        """How much, in minor units of one currency; `MISSING` where that is not known."""
 
     @property
     def live(self) -> Bool:

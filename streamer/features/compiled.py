@@ -25,6 +25,11 @@ def part(function: F) -> F:
     return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True)
 
 
+def inlined(function: F) -> F:
+    """Compile a part into whoever calls it: to pass the memory of a table takes longer than most parts."""
+    return _compile(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)
+
+
 def kernel(function: F) -> F:
     """Compile a function of arrays and integers, once; a second process takes it from the cache on disk.
 

@@ -1,13 +1,14 @@
 """Entities, the features they have, and expressions over features."""
 
 import difflib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from streamer.errors import TopologyError
 from streamer.features.aggregates import Aggregate, Feature
-from streamer.features.fields import FIELDS, TextField
+from streamer.features.fields import FIELDS, Field, NumberField, TextField
+from streamer.sites import Site, declared_at, here
 
 DEFAULT_REACH: Final = 30 * 86_400_000
 """How far back an aggregate without a window looks in an entity that has no window at all, in ms."""
@@ -47,6 +48,10 @@ class Expression:
         """ln(1 + x); absent at -1 and below."""
         return Log1p(self)
 
+    def log(self) -> "Log":
+        """ln(x); absent at 0 and below."""
+        return Log(self)
+
     def named(self, name: str) -> "Derived":
         """As a feature of its own, under a name that is stable."""
         return Derived(name, self)
@@ -54,6 +59,16 @@ class Expression:
     def entities(self) -> "tuple[Entity, ...]":
         """The entities whose features it uses."""
         return ()
+
+    def parts(self) -> "tuple[Expression, ...]":
+        """The expressions that it is made of."""
+        return ()
+
+    def walk(self) -> "Iterator[Expression]":
+        """Itself and all that it is made of."""
+        yield self
+        for part in self.parts():
+            yield from part.walk()
 
 
 class Comparable(Expression):
@@ -108,6 +123,7 @@ class Entity:
     name: str
     keys: tuple[str, ...]
     features: tuple[Feature, ...]
+    site: Site | None = field(repr=False, compare=False)
 
     def __init__(
         self, name: str, keys: Sequence[str | TextField] | None = None, *, features: Sequence[Aggregate] = ()
@@ -126,21 +142,22 @@ class Entity:
                 raise TopologyError(
                     f'entity {name!r}: expected aggregates such as count("1h"), got {aggregate!r}'
                 )
-        longest = max((aggregate.reach(name) for aggregate in features), default=0) or DEFAULT_REACH
-        expanded = [feature for aggregate in features for feature in aggregate.features(name, longest)]
+        expanded = _expanded(name, features)
         if not expanded:
             raise TopologyError(f'entity {name!r} has no features; declare one, such as count("1h")')
-        seen: set[str] = set()
-        for feature in expanded:
-            if feature.name in seen:
-                raise TopologyError(
-                    f"entity {name!r}: two features are named {feature.name!r};"
-                    " is the same window listed twice? Otherwise give one another name="
-                )
-            seen.add(feature.name)
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "keys", given)
-        object.__setattr__(self, "features", tuple(expanded))
+        object.__setattr__(self, "features", expanded)
+        object.__setattr__(self, "site", here())
+
+    def group(self, name: str, features: Iterable[Feature]) -> "Entity":
+        """The same keys under a name, with these features: events kept beside those it declares."""
+        made = object.__new__(Entity)
+        object.__setattr__(made, "name", name)
+        object.__setattr__(made, "keys", self.keys)
+        object.__setattr__(made, "features", tuple(features))
+        object.__setattr__(made, "site", self.site)
+        return made
 
     def __getitem__(self, name: str) -> "FeatureRef":
         names = [feature.name for feature in self.features]
@@ -168,6 +185,7 @@ class Derived(Comparable):
 
     name: str
     expression: Expression
+    site: Site | None = field(default_factory=here, kw_only=True, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (self.name.isidentifier() and self.name.isascii()):
@@ -176,6 +194,10 @@ class Derived(Comparable):
     def entities(self) -> tuple[Entity, ...]:
         """The entities whose features it uses."""
         return self.expression.entities()
+
+    def parts(self) -> tuple[Expression, ...]:
+        """What it names."""
+        return (self.expression,)
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +220,10 @@ class Binary(Expression):
         both = (*self.left.entities(), *self.right.entities())
         return tuple({id(entity): entity for entity in both}.values())
 
+    def parts(self) -> tuple[Expression, ...]:
+        """Both sides."""
+        return (self.left, self.right)
+
 
 @dataclass(frozen=True, slots=True)
 class Log1p(Expression):
@@ -209,12 +235,57 @@ class Log1p(Expression):
         """The entities of the operand."""
         return self.operand.entities()
 
+    def parts(self) -> tuple[Expression, ...]:
+        """The operand."""
+        return (self.operand,)
+
+
+@dataclass(frozen=True, slots=True)
+class Log(Expression):
+    """ln(x)."""
+
+    operand: Expression
+
+    def entities(self) -> tuple[Entity, ...]:
+        """The entities of the operand."""
+        return self.operand.entities()
+
+    def parts(self) -> tuple[Expression, ...]:
+        """The operand."""
+        return (self.operand,)
+
+
+def _expanded(entity: str, aggregates: Sequence[Aggregate]) -> tuple[Feature, ...]:
+    """The features of an entity, each under a name of its own."""
+    longest = 0
+    for aggregate in aggregates:
+        with declared_at(aggregate.site):
+            longest = max(longest, aggregate.reach(entity))
+    seen: dict[str, Feature] = {}
+    for aggregate in aggregates:
+        with declared_at(aggregate.site):
+            for feature in aggregate.features(entity, longest or DEFAULT_REACH):
+                if feature.name in seen:
+                    raise TopologyError(
+                        f"entity {entity!r}: two features are named {feature.name!r};"
+                        " is the same window listed twice? Otherwise give one another name="
+                    )
+                seen[feature.name] = feature
+    return tuple(seen.values())
+
 
 def _expression(given: object) -> Expression:
     if isinstance(given, Expression):
         return given
     if isinstance(given, int | float):
         return Constant(float(given))
+    if isinstance(given, Field):
+        remedy = (
+            f"write payment_value({given.name}) for the payment's own"
+            if isinstance(given, NumberField)
+            else "which is text: there is nothing to calculate with"
+        )
+        raise TopologyError(f"expected a feature or a number, got field {given.name!r}; {remedy}")
     raise TopologyError(
         f"expected a feature or a number, got {given!r}; an entity's feature is entity['name']"
     )

@@ -1,11 +1,13 @@
 """The fields of a payment that features are computed from, and the conditions on them."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import Final, Literal, NoReturn
 
 from streamer.errors import TopologyError
+from streamer.events import MADE, Payment
+from streamer.sites import Site, here
 
 Scalar = str | int | float
 Operator = Literal["==", "!=", "<", "<=", ">", ">="]
@@ -21,6 +23,7 @@ class Column:
     name: str
     text: bool
     decimals: int = 0
+    site: Site | None = field(default_factory=here, kw_only=True, repr=False, compare=False)
 
     @property
     def scale(self) -> float:
@@ -127,7 +130,25 @@ class Field:
 
 
 class TextField(Field):
-    """A field of text."""
+    """A field of text; it has no order."""
+
+    def __lt__(self, other: object) -> NoReturn:
+        self._refuse("<", other)
+
+    def __le__(self, other: object) -> NoReturn:
+        self._refuse("<=", other)
+
+    def __gt__(self, other: object) -> NoReturn:
+        self._refuse(">", other)
+
+    def __ge__(self, other: object) -> NoReturn:
+        self._refuse(">=", other)
+
+    def _refuse(self, operator: str, other: object) -> NoReturn:
+        raise TopologyError(
+            f"field {self.name!r}: expected a field of numbers before {operator} {other!r}, got one of text;"
+            f" compare it with == or !=, or write {self.name}.isin([...])"
+        )
 
 
 class NumberField(Field):
@@ -152,8 +173,17 @@ def _condition(given: object) -> Where:
     raise TopologyError(f"expected a condition such as `attempt > 1`, got {given!r}; put each in parentheses")
 
 
+NUMBERS: Final = frozenset({"amount", "attempt", "lat", "lon", "live"})
+"""The fields of a payment that are no text."""
+
+
 def text(name: str) -> TextField:
     """A declared attribute of text."""
+    if name in NUMBERS:
+        raise TopologyError(
+            f"text({name!r}): expected a name of text, got the payment's field {name!r}, which is a number;"
+            f" write number({name!r})"
+        )
     return TextField(Column(name, text=True))
 
 
@@ -164,6 +194,11 @@ def number(name: str, decimals: int = 6) -> NumberField:
     """
     if not 0 <= decimals <= 9:
         raise TopologyError(f"number {name!r}: expected 0 to 9 decimals, got {decimals}")
+    if name not in NUMBERS and name in (*Payment.__struct_fields__, *MADE):
+        raise TopologyError(
+            f"number({name!r}): expected a name of numbers, got the payment's field {name!r}, which is text;"
+            f" write text({name!r})"
+        )
     return NumberField(Column(name, text=False, decimals=decimals))
 
 
@@ -185,6 +220,8 @@ email, phone, terminal, order, tenant = (
     text("order"),
     text("tenant"),
 )
+email_domain = text("email_domain")
+"""What follows the last @ of `email`, in lower case; absent where there is no @ or nothing after it."""
 payment_type, initiator, payment_method, wallet = (
     text("type"),
     text("initiator"),
@@ -211,7 +248,7 @@ FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
             amount, attempt, lat, lon, acquirer, bin_, channel, currency, card, customer, merchant, device,
             ip, email, phone, terminal, order, tenant, payment_type, initiator, payment_method, wallet,
             card_network, funding, entry_mode, mcc, merchant_country, card_country, billing_country,
-            shipping_country, ip_country,
+            shipping_country, ip_country, email_domain,
         )
     }
 )  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from streamer.batch import Float64, Int64, Text
+from streamer.batch import Bool, Float64, Int64, Text
 from streamer.errors import StreamerError
 from streamer.features.blocks import (
     EVENTS,
@@ -35,7 +35,7 @@ from streamer.features.keys import (
     USED_GRANULES,
     aligned,
     are_same,
-    find_keys,
+    find,
     forget,
     hash_text,
     look_up,
@@ -56,6 +56,8 @@ from streamer.features.layout import (
     DIRTY_FROM,
     DIRTY_WORDS,
     EPOCH,
+    FOREVER,
+    HORIZON,
     LIFE_WORDS,
     LOADING,
     META,
@@ -95,11 +97,19 @@ _NOTHING: Final = np.empty(0)
 class EntityTable:
     """All keys of one entity. `budget` (bytes) sizes the memory that may be used at most, twice that.
 
-    `batch` is the number of the next batch of payments.
+    `batch` is the number of the next batch of payments. A key's events are given up when they are older by
+    the retention than its newest one, or than `horizon` where that is earlier.
     """
 
-    def __init__(
-        self, compiled: Compiled, budget: int, blocks: BlockStore, batch: int, *, spilled: bool
+    def __init__(  # noqa: PLR0913 - a table is made in one place
+        self,
+        compiled: Compiled,
+        budget: int,
+        blocks: BlockStore,
+        batch: int,
+        *,
+        spilled: bool,
+        horizon: int = FOREVER,
     ) -> None:
         self.name = compiled.entity.name
         self.width = len(compiled.entity.features)
@@ -116,7 +126,7 @@ class EntityTable:
         headers = aligned(self._slots * shape.header)
         distincts = len(compiled.plan.distincts)
         meta = np.zeros(META, np.int64)
-        meta[BUMP], meta[EPOCH], meta[BATCH] = shape.chunk, 1, batch - 1
+        meta[BUMP], meta[EPOCH], meta[BATCH], meta[HORIZON] = shape.chunk, 1, batch - 1, horizon
         meta[COUNTER_BUCKETS] = meta[COUNTER_SPAN] = FIRST_BUCKETS
         self._counted = NODES * len(compiled.plan.tallies)
         self._counters = room // COUNTER_BYTES if self._counted else 0
@@ -141,6 +151,8 @@ class EntityTable:
         self._scratch = np.empty(EVENTS, np.int64)
         self._spilled = spilled
         self._redo = Redo(compiled.entity.keys, compiled.columns)
+        self._swept: set[bytes] = set()
+        """Prefixes of keys whose rows a commit under way deletes: they are as good as gone."""
 
     @property
     def fields(self) -> frozenset[str]:
@@ -184,11 +196,27 @@ class EntityTable:
     def update(self, prepared: Prepared, number: int, out: Float64, column: int) -> None:
         """Answer a batch into `out[:, column:column + width]`, and count it."""
         self._state.meta[BATCH] = number
+        self._answer(prepared, prepared.batch.live, out, column)
+
+    def answer(self, prepared: Prepared, out: Float64, column: int) -> None:
+        """Answer a batch as `update` does, and count none of it."""
+        self._answer(prepared, np.zeros(len(prepared.batch), np.bool_), out, column)
+
+    def count(self, prepared: Prepared, horizon: int) -> None:
+        """Count a batch without an answer, and with a `horizon` of its own."""
+        text, hashes = prepared.keys(self._compiled.entity.keys)
+        slots = self._slots_of(text, hashes)
+        meta = self._state.meta
+        usual, meta[HORIZON] = int(meta[HORIZON]), horizon
+        self._step(prepared, slots, prepared.batch.live, _NOTHING, 0)
+        meta[HORIZON] = usual
+
+    def _answer(self, prepared: Prepared, live: Bool, out: Float64, column: int) -> None:
         text, hashes = prepared.keys(self._compiled.entity.keys)
         slots = self._slots_of(text, hashes)
         stride = out.strides[0] // out.itemsize
         flat = as_strided(out[:, column:], (max((len(out) - 1) * stride + self.width, 0),), out.strides[1:])
-        self._step(prepared, slots, flat, stride)
+        self._step(prepared, slots, live, flat, stride)
 
     def replay(self, prepared: Prepared, number: int) -> None:
         """Count a batch where it is not yet counted, each key when it comes into memory."""
@@ -220,8 +248,8 @@ class EntityTable:
             self._open(fresh[:found], slots)
         return slots
 
-    def _step(self, prepared: Prepared, slots: Int32, out: Float64, stride: int) -> None:
-        """Answer a batch and count it."""
+    def _step(self, prepared: Prepared, slots: Int32, live: Bool, out: Float64, stride: int) -> None:
+        """Answer a batch and count what is live of it."""
         batch, compiled, state = prepared.batch, self._compiled, self._state
         n = len(batch)
         values = np.empty((len(compiled.columns), n), np.int64)
@@ -234,7 +262,7 @@ class EntityTable:
         while done < n:
             work = self._collector.work(self._work, n - done)
             begin, done = done, step(
-                state, compiled.plan, work, slots, batch.event_time, batch.live, bits, values, out, stride,
+                state, compiled.plan, work, slots, batch.event_time, live, bits, values, out, stride,
                 done,
             )  # fmt: skip
             self._collector.fill(work, batch.event_time, range(begin, done), out, stride)
@@ -275,35 +303,49 @@ class EntityTable:
     def written(self) -> None:
         """The last cut is in the store."""
         self._saved = int(self._state.meta[EPOCH]) - 1
+        self._swept.clear()
         self._cut_since = None
 
     @property
-    def swept(self) -> tuple[bytes, int] | None:
-        """What its row keys begin with, and the age (ms) at which no window sees an event; or None.
+    def prefix(self) -> bytes:
+        """What the row keys of its blocks begin with."""
+        return self._compiled.identity.to_bytes(4, "big")
 
-        Lifetime counters are needed as long as their key may come again.
-        """
-        if len(self._compiled.lives):
-            return None
-        return self._compiled.identity.to_bytes(4, "big"), self._compiled.plan.shape.retention
+    @property
+    def lasts(self) -> bool:
+        """Whether keys are kept for ever: lifetime counters are asked for whenever a key comes again."""
+        return len(self._compiled.lives) > 0
+
+    @property
+    def retention(self) -> int:
+        """How long events are kept behind the newest of their key, in ms."""
+        return self._compiled.plan.shape.retention
 
     def sweep(self, rows: Sequence[tuple[bytes, bytes]], clock: int) -> list[bytes]:
-        """The rows to delete of keys that no payment at `clock` or later, however late, has use for.
+        """Row keys to delete in the next commit: of keys among these rows that no payment to come can see.
 
-        `rows` are stored ones, in order. Keys that wait to be written stay; others leave memory as well.
+        No payment to come is older than `clock` (ms) by more than the allowed lateness. Keys with something
+        to be written stay. Not for tables that last.
         """
-        found = find_expired(rows, clock - self._compiled.plan.shape.retention, self._blocks)
-        data, ends = pack_bytes([one.key for one in found])
-        hashes, slots = np.empty(len(found), np.int64), np.empty(len(found), np.int32)
+        expired = find_expired(rows, clock - self.retention, self._blocks)
+        if not expired:
+            return []
+        data, ends = pack_bytes([one.key for one in expired])
+        hashes = np.empty(len(expired), np.int64)
+        slots = np.empty(len(expired), np.int32)
         hash_text(data, ends, SEED, hashes)
-        find_keys(self._index, data, ends, hashes, slots)
-        here = slots >= 0
-        at = 2 * slots.astype(np.int64) * self._compiled.plan.shape.header + CUT
-        busy = here & (self._state.numbers[np.where(here, at, 0)] > self._saved)
-        forgotten = slots[here & ~busy]
-        forget(self._index, forgotten)
-        close_keys(self._state, self._compiled.plan, forgotten)
-        return [row for one, stays in zip(found, busy.tolist(), strict=True) if not stays for row in one.rows]
+        find(self._index, data, ends, hashes, slots)
+        places = 2 * slots.astype(np.int64) * self._compiled.plan.shape.header + CUT
+        free = (slots < 0) | (self._state.numbers[places] <= self._saved)
+        self._let_go(slots[free & (slots >= 0)])
+        gone = [one for one, goes in zip(expired, free.tolist(), strict=True) if goes]
+        self._swept.update(one.rows[-1][:-4] for one in gone)
+        return [row for one in gone for row in one.rows]
+
+    def _let_go(self, slots: Int32) -> None:
+        if len(slots):
+            forget(self._index, slots)
+            close_keys(self._state, self._compiled.plan, slots)
 
     def evict(self, excess: int) -> None:
         """Let keys leave memory that have not been used for long, until so many bytes are free."""
@@ -314,8 +356,7 @@ class EntityTable:
         )  # fmt: skip
         if found:
             self._spilled = True
-            forget(self._index, chosen[:found])
-            close_keys(self._state, self._compiled.plan, chosen[:found])
+            self._let_go(chosen[:found])
 
     def _reserve(self, keys: int, chunks: int, pinned: Int32) -> None:
         """Make sure that so many new keys and chunks find room, without letting go of the pinned keys."""
@@ -412,4 +453,5 @@ class EntityTable:
         for slot in slots.tolist():
             length = key_of(self._index, slot, self._compiled.identity, HEAD, out)
             prefixes.append(out[: length - 4].tobytes())
-        return find_blocks(self._blocks, prefixes, self.name)
+        found = find_blocks(self._blocks, prefixes, self.name)
+        return [one for one in found if prefixes[one.place] not in self._swept] if self._swept else found

@@ -231,15 +231,15 @@ def look_up(index: Index, data: Bytes, ends: Int64, hashes: Int64, slots: Int32,
 
 
 @kernel
-def find_keys(index: Index, data: Bytes, ends: Int64, hashes: Int64, slots: Int32) -> None:
-    """Find the slot of each key, entering none; -1 where there is none."""
+def find(index: Index, data: Bytes, ends: Int64, hashes: Int64, slots: Int32) -> None:
+    """Find the slot of each key, -1 where it is not in memory."""
     for i in range(slots.shape[0]):
+        start = ends[i]
         entry = np.int64(index.buckets[_bucket(index, hashes[i])])
-        while entry != 0:
-            if index.records[RECORD * (entry - 1) + HASH] == hashes[i] and _same(
-                index, entry - 1, data, ends[i], ends[i + 1] - ends[i]
-            ):
-                break
+        while entry != 0 and not (
+            index.records[RECORD * (entry - 1) + HASH] == hashes[i]
+            and _same(index, entry - 1, data, start, ends[i + 1] - start)
+        ):
             entry = np.int64(index.numbers[2 * RECORD * (entry - 1) + CHAIN])
         slots[i] = entry - 1
 

@@ -37,6 +37,9 @@ LOADING: Final = 2**31 - 2
 QUEUED: Final = 2**31 - 1
 """Stands in place of the last cut in keys that wait for the next."""
 
+FOREVER: Final = 2**62
+"""Later than any event; its negative is earlier than any."""
+
 NOW: Final = -1
 """The right edge of a window that ends at the payment itself."""
 
@@ -97,7 +100,8 @@ COUNTER_TOP: Final = 10
 COUNTER_FREE: Final = 11
 COUNTER_BUCKETS: Final = 12
 COUNTER_SPAN: Final = 13
-META: Final = 14
+HORIZON: Final = 14
+META: Final = 15
 
 # Per distinct column: number of buckets, the power of two at or above it, entries.
 MAP_BUCKETS: Final = 0

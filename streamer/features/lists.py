@@ -12,7 +12,7 @@ the whole list beside it. A session is known by its first row in the whole list.
 
 import numpy as np
 
-from streamer.features.compiled import part
+from streamer.features.compiled import inlined, part
 from streamer.features.layout import (
     BITS,
     CLOCK,
@@ -31,7 +31,7 @@ from streamer.features.layout import (
 EARLIER, LATER = 0, 1
 
 
-@part
+@inlined
 def enter(state: State, plan: Plan, k: int, slot: int, row: int) -> None:
     """Put a row where its time belongs in a list, for those it dominates, unless a later one dominates it."""
     rows, links, numbers = state.rows, state.links, state.numbers
@@ -91,7 +91,7 @@ def leave(state: State, plan: Plan, k: int, slot: int, row: int) -> None:
             numbers[place] = after
 
 
-@part
+@inlined
 def advance_lists(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
     """Move all lists on to time t, and say what their windows hold; the clock still stands where it was."""
     rows, links, numbers = state.rows, state.links, state.numbers

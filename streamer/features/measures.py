@@ -1,6 +1,6 @@
 """Kernels that measure a payment: exact integers, from what was before it and from its own part."""
 
-# ruff: noqa: C901, PLR0911, PLR0913, PLR0917 - a kernel is one flat loop over arrays it is given
+# ruff: noqa: C901, PLR0911, PLR0912, PLR0913, PLR0917 - a kernel is one flat loop over arrays it is given
 # ruff: noqa: PLR1714, SIM102, SIM109 - a comparison is faster than a search
 # mypy: disable-error-code="arg-type,assignment,return-value,no-any-return"
 # (numpy's integers and Python's are the same to numba)
@@ -8,7 +8,7 @@
 import numpy as np
 
 from streamer.batch import Int64
-from streamer.features.compiled import part
+from streamer.features.compiled import inlined, part
 from streamer.features.layout import (
     BITS,
     COLUMNS,
@@ -46,7 +46,7 @@ from streamer.features.tallies import measure_tallies
 from streamer.features.wide import cube_limb, decayed_limb
 
 
-@part
+@inlined
 def measure(
     state: State, plan: Plan, work: Work, slot: int, t: int, bits: int, values: Int64, i: int
 ) -> None:
@@ -77,6 +77,14 @@ def measure(
                 if y == 0 or rows[y] <= t - plan.edges[left]:
                     count += 1
             out[m] = count
+        elif kind == MEASURE_EXTREME:
+            k = plan.ranges[subject, 0]
+            best = work.bests[subject]
+            if joins and (bits >> plan.lists[k, 2]) & 1:
+                value = values[plan.measures[m, 6], i]
+                if best == MISSING or plan.lists[k, 0] * value > plan.lists[k, 0] * best:
+                    best = value
+            out[m] = best
         elif kind <= MEASURE_SINCE_LATEST:
             out[m] = _of_list(state, plan, work, t, m, bits, values, i)
         elif kind < FIRST_TALLY_MEASURE:
@@ -87,7 +95,7 @@ def measure(
 
 @part
 def _of_list(state: State, plan: Plan, work: Work, t: int, m: int, bits: int, values: Int64, i: int) -> int:
-    """A measure of a list: an extreme, or the value or age of a first or last event."""
+    """A measure of a whole list: the value or age of a first or last event."""
     rows = state.rows
     kind, subject, left, own = (
         plan.measures[m, 0],
@@ -97,13 +105,6 @@ def _of_list(state: State, plan: Plan, work: Work, t: int, m: int, bits: int, va
     )
     k = plan.ranges[subject, 0]
     joins = plan.measures[m, 3] == NOW and plan.measures[m, 4] == 0 and (bits >> plan.lists[k, 2]) & 1 != 0
-    if kind == MEASURE_EXTREME:
-        best = work.bests[subject]
-        if joins:
-            value = values[own, i]
-            if best == MISSING or plan.lists[k, 0] * value > plan.lists[k, 0] * best:
-                best = value
-        return best
     if kind == MEASURE_FIRST or kind == MEASURE_SINCE_FIRST:
         x = work.bests[subject]
         if x != 0:
@@ -171,7 +172,7 @@ def _rarer(
     return t - first if joins or count > 0 else MISSING
 
 
-@part
+@inlined
 def own_part(plan: Plan, work: Work, t: int, bits: int, values: Int64, i: int) -> None:
     """What the payment itself adds to each lane."""
     for a in range(plan.lanes.shape[0]):

@@ -48,7 +48,7 @@ from streamer.features.layout import (
 )
 from streamer.features.tallies import PARTS
 
-__all__ = ["OUTPUT", "RANGED", "Mask", "Needs", "columns_of"]
+__all__ = ["OUTPUT", "RANGED", "Mask", "Needs", "columns_of", "kept_for"]
 
 T = TypeVar("T", bound=Hashable)
 
@@ -79,6 +79,15 @@ def columns_of(feature: Feature) -> Iterator[Column]:
         yield feature.column
     if feature.kind in _GEO:
         yield from _PLACES
+
+
+def kept_for(feature: Feature) -> Iterator[Column]:
+    """All that has to be kept for a feature: fields of events, and what comes from no events of windows."""
+    yield from columns_of(feature)
+    if feature.kind in ("fraud_count", "fraud_rate"):
+        yield Column("known frauds", text=False)
+    if feature.kind in _LIVES:
+        yield Column(f"all ever of {feature.name}", text=False)
 
 
 @dataclass

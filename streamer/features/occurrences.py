@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from streamer.features.compiled import part
+from streamer.features.compiled import inlined, part
 from streamer.features.layout import (
     BITS,
     COLUMNS,
@@ -122,7 +122,7 @@ def _mark(value: int) -> int:
     return np.int64(np.uint64(1) << ((np.uint64(value) * np.uint64(0xD6E8FEB86659FD93)) >> np.uint64(58)))
 
 
-@part
+@inlined
 def find_neighbours(state: State, plan: Plan, work: Work, d: int, slot: int, t: int, value: int) -> None:
     """Find the last row of the value at or before t, and the first one after."""
     rows, links = state.rows, state.links
@@ -157,7 +157,7 @@ def find_neighbours(state: State, plan: Plan, work: Work, d: int, slot: int, t: 
     work.after[d] = later
 
 
-@part
+@inlined
 def link_occurrence(state: State, plan: Plan, d: int, row: int, before: int, after: int, slot: int) -> None:
     """Put a new row between its nearest neighbours of the same value."""
     offset = plan.distincts[d, 2]
@@ -192,7 +192,7 @@ def unlink_occurrence(state: State, plan: Plan, d: int, row: int, mapped: int) -
         map_remove(state, plan, d, row)
 
 
-@part
+@inlined
 def map_key(state: State, plan: Plan, slot: int) -> None:
     """Enter the last rows of all values of a key that has outgrown searching."""
     g = 2 * slot * plan.shape.header

@@ -7,7 +7,7 @@
 import numpy as np
 
 from streamer.batch import Int64
-from streamer.features.compiled import kernel, part
+from streamer.features.compiled import inlined, kernel, part
 from streamer.features.layout import (
     BATCH,
     BEGIN,
@@ -35,6 +35,7 @@ from streamer.features.layout import (
     FREE,
     HAND,
     HEAD_CHUNK,
+    HORIZON,
     KEEP_ALL,
     LAST_CHUNK,
     LOADING,
@@ -60,7 +61,7 @@ from streamer.features.occurrences import link_occurrence, map_key, unlink_occur
 from streamer.features.tallies import clear_tallies, tally_enter
 
 
-@part
+@inlined
 def words_of(state: State, plan: Plan, slot: int) -> int:
     """Words that a key takes."""
     g = 2 * slot * plan.shape.header
@@ -71,7 +72,7 @@ def words_of(state: State, plan: Plan, slot: int) -> int:
     return plan.shape.header + plan.shape.chunk * chunks
 
 
-@part
+@inlined
 def _queue(state: State, plan: Plan, slot: int) -> None:
     """Let a key that is about to change wait for a cut."""
     numbers, meta = state.numbers, state.meta
@@ -85,7 +86,7 @@ def _queue(state: State, plan: Plan, slot: int) -> None:
     numbers[g + CHANGED_FROM] = numbers[g + HEAD_CHUNK]
 
 
-@part
+@inlined
 def _new_row(state: State, plan: Plan, slot: int, t: int) -> int:
     """Take the next row of the key's last chunk, zeroed, or of a new one."""
     rows, links, numbers, meta = state.rows, state.links, state.numbers, state.meta
@@ -126,7 +127,7 @@ def _new_row(state: State, plan: Plan, slot: int, t: int) -> int:
     return chunk + CHUNK_HEADER + fill * plan.shape.row
 
 
-@part
+@inlined
 def insert(state: State, plan: Plan, work: Work, slot: int, t: int, bits: int, values: Int64, i: int) -> None:
     """Count a payment: put its row in its place, and mend what is derived from rows."""
     rows, links, numbers = state.rows, state.links, state.numbers
@@ -202,12 +203,12 @@ def _free_chunk(state: State, chunk: int) -> None:
     state.meta[CHUNKS] -= 1
 
 
-@part
+@inlined
 def trim(state: State, plan: Plan, slot: int) -> None:
     """Free the chunks whose events no window can see again, oldest arrival first."""
     rows, links, numbers = state.rows, state.links, state.numbers
     g = 2 * slot * plan.shape.header
-    limit = rows[numbers[g + NEWEST]] - plan.shape.retention
+    limit = min(rows[numbers[g + NEWEST]], state.meta[HORIZON]) - plan.shape.retention
     chunk = numbers[g + FIRST_CHUNK]
     while chunk != numbers[g + LAST_CHUNK] and rows[chunk + CHUNK_LATEST] <= limit:
         for j in range(CHUNK_ROWS):

@@ -52,8 +52,8 @@ def _is_old(value: bytes, limit: int) -> bool:
     if least > limit:
         return False
     width = value[HEADER + 8]
-    times = (_TIMES + width * event for event in range(value[COUNT_AT]))
-    return all(least + int.from_bytes(value[at : at + width], "little") <= limit for at in times)
+    ends = range(_TIMES + width, _TIMES + width * value[COUNT_AT] + 1, width) if width else ()
+    return all(least + int.from_bytes(value[end - width : end], "little") <= limit for end in ends)
 
 
 def _is_intact(key: bytes, value: bytes) -> bool:

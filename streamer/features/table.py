@@ -12,6 +12,8 @@ from streamer.features.blocks import EVENTS
 from streamer.features.columns import Columns, Prepared
 from streamer.features.declarations import Entity
 from streamer.features.keyed import EntityTable
+from streamer.features.labelled import LabelledTables, split
+from streamer.features.layout import FOREVER
 from streamer.features.loading import BlockStore
 from streamer.features.plan import compile_entity
 
@@ -44,12 +46,25 @@ class Features:
         spilled: bool = True,
         next_number: int = 0,
     ) -> None:
-        self._tables = [
-            EntityTable(
-                compile_entity(entity, allowed_lateness), memory_budget, blocks, next_number, spilled=spilled
-            )
-            for entity in entities
-        ]
+
+        def table_of(entity: Entity, horizon: int = FOREVER) -> EntityTable:
+            compiled = compile_entity(entity, allowed_lateness)
+            return EntityTable(compiled, memory_budget, blocks, next_number, spilled=spilled, horizon=horizon)
+
+        self._answering: list[EntityTable | LabelledTables] = []
+        self._tables: list[EntityTable] = []
+        self._frauds: list[EntityTable] = []
+        for entity in entities:
+            parts = split(entity)
+            if parts is None:
+                table = table_of(entity)
+                self._tables.append(table)
+                self._answering.append(table)
+            else:
+                pair = LabelledTables(parts, table_of)
+                self._tables.extend(pair.payments)
+                self._frauds.append(pair.frauds)
+                self._answering.append(pair)
         self._next = next_number
         self._redone_from = self._redone_at = NEVER
         self._budget = memory_budget
@@ -90,12 +105,12 @@ class Features:
     @property
     def keys(self) -> dict[str, int]:
         """Keys in memory, per entity."""
-        return {table.name: table.keys for table in self._tables}
+        return {table.name: table.keys for table in (*self._tables, *self._frauds)}
 
     @property
     def memory(self) -> int:
         """Bytes that the keys in memory take."""
-        return sum(table.memory for table in self._tables)
+        return sum(table.memory for table in (*self._tables, *self._frauds))
 
     def update(self, batch: Columns, out: Float64 | None = None, number: int = 0) -> Float64:
         """Answer payments in order of arrival and count the live ones; features (n, F), NaN where absent.
@@ -107,10 +122,20 @@ class Features:
         self._begin(number)
         prepared = Prepared(batch)
         column = 0
-        for table in self._tables:
+        for table in self._answering:
             table.update(prepared, number, out, column)
             column += table.width
         return out
+
+    def know(self, batch: Columns, horizon: int) -> None:
+        """Count payments as frauds of their keys, at event times that are when each became known as one.
+
+        What changed is in the next cut, whole: frauds are not counted again after a crash. A payment of these
+        keys at or after `horizon` (ms) has been counted: how far back frauds are kept is judged from there.
+        """
+        prepared = Prepared(batch)
+        for table in self._frauds:
+            table.count(prepared, horizon)
 
     def replay(self, batch: Columns, number: int) -> None:
         """Count a batch again for every key that was stored without it, in order of numbers.
@@ -131,44 +156,27 @@ class Features:
                 for table in self._tables:
                     table.forget_redo()
 
-    @property
-    def swept(self) -> list[tuple[bytes, int]]:
-        """What the rows begin with that `sweep` may be given, and the age in ms from which on they go."""
-        return [table.swept for table in self._tables if table.swept]
-
-    def sweep(self, rows: Sequence[tuple[bytes, bytes]], clock: int) -> list[bytes]:
-        """Which rows are to be deleted, of these stored ones of one entity and the older ones of their keys.
-
-        None of their events is seen by a payment at `clock` (ms) or later, `allowed_lateness` included. From
-        now on they must not be found in `blocks`.
-        """
-        begin = rows[0][0][:4] if rows else b""
-        for table in self._tables:
-            if table.swept and table.swept[0] == begin:
-                return table.sweep(rows, clock)
-        return []
-
     def _begin(self, number: int) -> None:
         self._next = max(self._next, number + 1)
         memory = self.memory
         if memory > self._budget:
-            for table in self._tables:
+            for table in (*self._tables, *self._frauds):
                 table.evict((memory - self._budget) * table.memory // memory + 1)
 
     def cut(self, before: int | None = None, most: int | None = None) -> list[tuple[bytes, bytes | None]]:
         """Rows of changed keys, copied; `None` deletes a row.
 
         Of keys that changed first in a batch before `before`, and of at most `most` keys, those that changed
-        first. A key that changes again is in a later cut again.
+        first. A key that changes again is in a later cut again. Of frauds, all that changed.
         """
+        rows = [row for table in self._frauds for row in table.cut(table.dirty)]
         end = self._next if before is None else min(before, self._next)
         begin = min((one for table in self._tables if (one := table.since) is not None), default=self._next)
         if most is None:
-            return [row for table in self._tables for row in table.cut(table.older(end))]
+            return rows + [row for table in self._tables for row in table.cut(table.older(end))]
         numbers = range(begin, end)
         last = begin + bisect_right(numbers, most, key=lambda number: self._older(number + 1))
         left = most - self._older(last)
-        rows = []
         for table in self._tables:
             surely = table.older(last)
             more = min(left, table.older(min(last + 1, end)) - surely)
@@ -179,9 +187,22 @@ class Features:
     def _older(self, number: int) -> int:
         return sum(table.older(number) for table in self._tables)
 
+    @property
+    def rooms(self) -> tuple[tuple[bytes, int], ...]:
+        """Of each table to be swept, what row keys of its blocks begin with, and how long events are kept."""
+        return tuple((table.prefix, table.retention) for table in self._mortal)
+
+    def sweep(self, room: int, rows: Sequence[tuple[bytes, bytes]], clock: int) -> list[bytes]:
+        """Row keys to delete in the next commit, of keys in that table that no payment to come can see."""
+        return self._mortal[room].sweep(rows, clock)
+
+    @property
+    def _mortal(self) -> list[EntityTable]:
+        return [table for table in (*self._tables, *self._frauds) if not table.lasts]
+
     def written(self) -> None:
         """The rows of all cuts are in the store: keys unchanged since may leave memory."""
-        for table in self._tables:
+        for table in (*self._tables, *self._frauds):
             table.written()
 
 
@@ -230,6 +251,3 @@ def warm_up() -> None:
     features.replay(_One(), EVENTS + 1)
     features.catch_up(1)
     features.update(_One(), None, EVENTS + 2)
-    blocks.rows.update(features.cut())
-    features.written()
-    features.sweep([(key, value) for key, value in sorted(blocks.rows.items()) if value], 1 << 60)

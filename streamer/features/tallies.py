@@ -267,7 +267,7 @@ def _tell(state: State, plan: Plan, work: Work, slot: int, m: int, bits: int, ow
     if kind == MEASURE_MODE:
         return _mode(state, plan, work, slot, m, own if joins else MISSING)
     if kind == MEASURE_IS_MODE:
-        if not has_own or state.headers[words + MOST] == 0:
+        if own == 0 or state.headers[words + MOST] == 0:
             return MISSING
         return 1 if counted(state, _owner(slot, a, 0), own) == state.headers[words + MOST] else 0
     return _rank(state, plan, slot, a, plan.measures[m, 5])

@@ -19,7 +19,7 @@ import numpy as np
 
 from streamer.batch import Bool, Float64, Int64
 from streamer.features.answers import answer, answer_nothing
-from streamer.features.compiled import kernel, part
+from streamer.features.compiled import inlined, kernel, part
 from streamer.features.layout import (
     BITS,
     CLOCK,
@@ -36,7 +36,7 @@ from streamer.features.layout import (
     Work,
 )
 from streamer.features.lists import advance_lists, recall_lists
-from streamer.features.measures import collect, has_room, measure, own_part
+from streamer.features.measures import collect, collect_nothing, has_room, measure, own_part
 from streamer.features.memory import prefetch
 from streamer.features.occurrences import EARLIER, LATER, find_neighbours
 from streamer.features.rows import insert, trim
@@ -46,7 +46,7 @@ AHEAD: Final = 2
 """Payments after which something fetched early is there."""
 
 
-@part
+@inlined
 def _advance(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
     """Move all windows of a key on to time t, at or after its clock."""
     rows, links, numbers = state.rows, state.links, state.numbers
@@ -96,7 +96,8 @@ def _advance(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
             numbers[place] = count
         work.counts[s] = count
     advance_lists(state, plan, work, slot, t)
-    advance_tallies(state, plan, work, slot, t)
+    if plan.tallies.shape[0] > 0:
+        advance_tallies(state, plan, work, slot, t)
     for a in range(plan.lanes.shape[0]):
         work.totals[a] = state.headers[h + TOTALS + a]
     work.place[0] = numbers[g + NEWEST]
@@ -159,7 +160,7 @@ def _recall(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
     recall_lists(state, plan, work, slot, t)
 
 
-@part
+@inlined
 def _fetch(state: State, plan: Plan, slots: Int32, i: int) -> None:
     """Fetch what later payments are going to read: headers first, then, those being there, rows."""
     n = slots.shape[0]
@@ -211,10 +212,7 @@ def step(
             if answers:
                 answer_nothing(plan, out, i * stride)
             if collects:
-                for c in range(
-                    (i - begin) * plan.collected.shape[0], (i - begin + 1) * plan.collected.shape[0]
-                ):
-                    work.ends[c] = work.ends[c - 1] if c else 0
+                collect_nothing(plan, work, i - begin)
             continue
         if collects and not has_room(state, plan, work, slot, i - begin):
             return i
@@ -231,10 +229,10 @@ def step(
             if (mine >> plan.distincts[d, 1]) & 1:
                 find_neighbours(state, plan, work, d, slot, t, values[plan.distincts[d, 0], i])
         if answers:
-            if late:
+            if late and plan.tallies.shape[0] > 0:
                 recall_tallies(state, plan, work, slot, t, False)
             measure(state, plan, work, slot, t, mine, values, i)
-            if late:
+            if late and plan.tallies.shape[0] > 0:
                 recall_tallies(state, plan, work, slot, t, True)
             answer(plan, work, t, out, i * stride)
             if collects:

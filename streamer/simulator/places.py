@@ -3,6 +3,7 @@
 import numpy as np
 
 from streamer.batch import Float64, Int64
+from streamer.currencies import minor_units
 from streamer.simulator.draws import cumulate
 
 # name, currency, latitude, longitude, degrees of spread, hours from UTC, share of people, price level
@@ -45,3 +46,16 @@ UTC_HOURS: Int64 = np.array([home[5] for home in _HOMES], np.int64)
 SHARE: Float64 = np.array([home[6] for home in _HOMES])
 PRICES: Float64 = np.array([home[7] for home in _HOMES])
 PEOPLE = cumulate(SHARE)
+
+
+def rates_csv() -> str:
+    """What the simulated money is worth in euros, as a file of rates.
+
+    >>> print(rates_csv()[:44])
+    date,currency,rate
+    1970-01-01,GBP,1.17647059
+    """
+    lines = ["date,currency,rate"]
+    for code, minor in zip(CURRENCIES[1:], MINOR_PER_EURO[1:].tolist(), strict=True):
+        lines.append(f"1970-01-01,{code.decode()},{minor_units(code.decode()) / minor:.8f}")
+    return "\n".join(lines) + "\n"

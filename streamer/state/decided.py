@@ -1,7 +1,7 @@
 """Payments as they were decided: columnar batches, found again by payment_id while outcomes may come."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import cramjam
@@ -31,7 +31,8 @@ class Decided:
 
     `source` int64 (n,), see `OFFSET_BITS`; `event_time` int64 (n,) in ms; `action` uint8 (n,), an index into
     `ACTIONS`; `scores` float64 (n, models); `features` float64 (n, features), NaN where absent; `payment` the
-    canonical payments. `models` names the columns of `scores` and gives their versions, `topology` names the
+    canonical payments; `others` int64 the amounts, in the base currency, of the payments in other ones, -1
+    where missing. `models` names the columns of `scores` and gives their versions, `topology` names the
     declarations, whose feature names are in their order.
     """
 
@@ -43,6 +44,7 @@ class Decided:
     scores: Float64
     features: Float64
     payment: Text
+    others: Int64 = field(default_factory=lambda: np.empty(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.source)
@@ -62,6 +64,7 @@ class Decided:
                 pack_whole(np.diff(self.payment.ends)),
                 len(data),
                 bytes(cramjam.lz4.compress_block(data.data, store_size=False)) if len(data) else b"",
+                pack_whole(self.others) if len(self.others) else b"",
             )
         )
 
@@ -79,6 +82,7 @@ class Decided:
                 unpack(stored.scores),
                 unpack(stored.features),
                 _text(stored),
+                _others(stored),
             )
         except (msgspec.MsgspecError, cramjam.DecompressionError, ValueError) as error:
             raise _damaged(str(error)) from error
@@ -89,20 +93,12 @@ class Decided:
         return decided
 
 
-def payments_of(data: bytes) -> Text:
-    """The canonical payments of an encoded batch; raises `StateError` for what cannot have come from one."""
-    try:
-        return _text(msgspec.msgpack.decode(data, type=_Stored))
-    except (msgspec.MsgspecError, cramjam.DecompressionError, ValueError) as error:
-        raise _damaged(str(error)) from error
-
-
-def moments_of(data: bytes) -> tuple[Int64, Int64]:
-    """`source` and `event_time` of an encoded batch; raises `StateError` for what cannot be one."""
+def payments_of(data: bytes) -> tuple[Text, Int64]:
+    """The canonical payments of an encoded batch, and `others`; raises `StateError` for what is none."""
     try:
         stored = msgspec.msgpack.decode(data, type=_Stored)
-        return unpack_whole(stored.source), unpack_whole(stored.event_time)
-    except (msgspec.MsgspecError, ValueError) as error:
+        return _text(stored), _others(stored)
+    except (msgspec.MsgspecError, cramjam.DecompressionError, ValueError) as error:
         raise _damaged(str(error)) from error
 
 
@@ -117,6 +113,20 @@ class _Stored(msgspec.Struct, frozen=True, array_like=True):
     lengths: bytes
     size: int
     payment: bytes
+    others: bytes = b""
+
+
+def moments_of(data: bytes) -> tuple[Int64, Int64]:
+    """`Decided.source` and `Decided.event_time` of an encoded batch; raises `StateError` for what is none."""
+    try:
+        stored = msgspec.msgpack.decode(data, type=_Stored)
+        return unpack_whole(stored.source), unpack_whole(stored.event_time)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise _damaged(str(error)) from error
+
+
+def _others(stored: _Stored) -> Int64:
+    return unpack_whole(stored.others) if stored.others else np.empty(0, np.int64)
 
 
 def _text(stored: _Stored) -> Text:
@@ -182,12 +192,6 @@ class DecidedBatches:
             None if value is None else digest + value for digest, value in zip(digests, values, strict=True)
         ]
 
-    @property
-    def first(self) -> int:
-        """Number of the first batch whose retention has not passed; of the next one where there is none."""
-        key = self._store.first(DECIDED)
-        return self._store.progress.batches if key is None else int.from_bytes(key[1:], "big")
-
     def find(self, digests: Sequence[bytes]) -> list[Found | None]:
         """The decided payments of 16-byte digests of their ids, in order; `None` where there is none."""
         found: list[Found | None] = [None] * len(digests)
@@ -212,15 +216,21 @@ class DecidedBatches:
             self._last = number, Decided.decode(value)
         return self._last[1]
 
+    @property
+    def first(self) -> int:
+        """Number of the first batch that is there, or of the first one to come."""
+        key = self._store.first(DECIDED)
+        return self._store.progress.batches if key is None else int.from_bytes(key[1:], "big")
+
     def scan(self, start: int = 0) -> Iterator[tuple[int, Decided]]:
         """All batches from number `start` on, in order."""
         for number, value in self._values(start):
             yield number, Decided.decode(value)
 
-    def payments(self, start: int = 0) -> Iterator[tuple[int, Text]]:
-        """The canonical payments of all batches from number `start` on, in order; the rest stays packed."""
+    def payments(self, start: int = 0) -> Iterator[tuple[int, Text, Int64]]:
+        """The canonical payments, and `Decided.others`, of all batches from number `start` on, in order."""
         for number, value in self._values(start):
-            yield number, payments_of(value)
+            yield number, *payments_of(value)
 
     def _values(self, start: int) -> Iterator[tuple[int, bytes]]:
         for key, value in self._store.scan(DECIDED, start.to_bytes(8, "big")):
@@ -228,7 +238,7 @@ class DecidedBatches:
 
 
 def batch_key(number: int) -> bytes:
-    """The row of a batch."""
+    """The row of a decided batch."""
     return DECIDED + number.to_bytes(8, "big")
 
 

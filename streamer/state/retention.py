@@ -8,13 +8,13 @@ import numpy as np
 from streamer.batch import Int64
 from streamer.state.decided import DIGEST, OFFSET_BITS, ROW_BITS, DecidedBatches, batch_key, moments_of
 from streamer.state.identities import ENTRY
-from streamer.state.store import IDS, LABELS, META, SEEN, Row, Store
+from streamer.state.store import FRAUDS, IDS, LABELS, META, SEEN, Row, Store
 from streamer.state.walk import Walk
 
 _MARK: Final = np.dtype(ENTRY.descr[2:])
 """The value of a row of the room `IDS`."""
 
-_BY_DIGEST: Final = (SEEN,)
+_BY_DIGEST: Final = (SEEN, FRAUDS)
 """What is kept by the digest of a payment's id, and goes with its mark."""
 
 

@@ -10,13 +10,13 @@ import msgspec
 from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from streamer.errors import StateError, StreamerError
-from streamer.state.store_directory import explained, open_database
+from streamer.state.store_directory import explained, open_database, read_database
 
 BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META = (bytes([number]) for number in range(1, 7))
 """First byte of every row: which room of the store it belongs to."""
 
-SEEN, LABELS = OUTCOMES + b"\0", OUTCOMES + b"\1"
-"""Rows of outcomes by payment (digest, then outcome_id), and rows of labels by the payment's source."""
+SEEN, LABELS, FRAUDS = (OUTCOMES + bytes([number]) for number in range(3))
+"""Rows of outcomes by payment, of labels by the payment's source, of when frauds became known by payment."""
 
 Row = tuple[bytes, bytes | None]
 """A key and its value; `None` deletes."""
@@ -78,7 +78,18 @@ class Store:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open or create the state directory `path`; raises `StateError` with the remedy where it cannot."""
-        db, secret = open_database(path, META)
+        return cls._of(path, *open_database(path, META))
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """Open what was committed in `path` so far, only to read it; a worker may go on writing there.
+
+        Raises `StateError` with the remedy where it cannot, or where there is no state directory.
+        """
+        return cls._of(path, *read_database(path, META))
+
+    @classmethod
+    def _of(cls, path: Path, db: Rdict, secret: bytes) -> Self:
         try:
             return cls(db, path, secret)
         except StateError:
@@ -97,7 +108,7 @@ class Store:
             raise explained(self.path, str(error)) from error
 
     def first(self, prefix: bytes) -> bytes | None:
-        """The first key that begins with `prefix`."""
+        """The first key that begins with `prefix`; its value is not read."""
         rows = self._db.iter()
         rows.seek(prefix)
         key = rows.key() if rows.valid() else None
@@ -148,7 +159,7 @@ class Store:
         with self._refusals("a sync"):
             self._db.flush_wal(sync=True)
 
-    def count(self) -> int:
+    def rows(self) -> int:
         """About how many rows there are."""
         return int(self._db.property_int_value("rocksdb.estimate-num-keys") or 0)
 

@@ -5,7 +5,7 @@ import secrets
 from pathlib import Path
 
 import msgspec
-from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
+from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from streamer.errors import StateError
 
@@ -18,6 +18,8 @@ _OURS = re.compile(
 _CONFIG = "rocksdict-config.json"
 _DATA = (".log", ".sst")
 _MIB = 1 << 20
+_READS = 10
+"""How often a directory is tried to be read that changes meanwhile."""
 
 
 def open_database(path: Path, room: bytes) -> tuple[Rdict, bytes]:
@@ -41,15 +43,43 @@ def open_database(path: Path, room: bytes) -> tuple[Rdict, bytes]:
         raise StateError(_unusable(path, f"{error.strerror or error}")) from error
     except Exception as error:  # rocksdict raises nothing narrower
         raise explained(path, str(error)) from error
-    if mark != FORMAT or secret is None:
-        db.close()
-        if mark is None:
-            raise StateError(_foreign(path, "a RocksDB database of another kind"))
+    return db, _secret_of(db, path, mark, secret)
+
+
+def read_database(path: Path, room: bytes) -> tuple[Rdict, bytes]:
+    """Open the database of `path` to read what was committed so far, also while another process writes to it.
+
+    Nothing is created or changed. Raises `StateError` as `open_database` does, and where there is none.
+    """
+    _look(path)
+    if not (path / "CURRENT").exists():
         raise StateError(
-            f"Expected a state directory of format {FORMAT!r} in {path}, got {bytes(mark)!r};"
-            " name an empty directory with --state and replay, or use the version that wrote this one"
+            f"There is no state directory {path}; name the --state of a worker, or start one to create it"
         )
-    return db, bytes(secret)
+    for left in reversed(range(_READS)):
+        try:
+            db = Rdict(str(path), _options(), access_type=AccessType.read_only())
+            mark, secret = db.get(room + b"format"), db.get(room + b"secret")
+        except Exception as error:  # rocksdict raises nothing narrower
+            # A worker may remove a file between its being listed and its being opened.
+            if left and "No such file" in str(error):
+                continue
+            raise explained(path, str(error)) from error
+        break
+    return db, _secret_of(db, path, mark, secret)
+
+
+def _secret_of(db: Rdict, path: Path, mark: bytes | None, secret: bytes | None) -> bytes:
+    """The secret of a directory that is marked as one of ours."""
+    if mark == FORMAT and secret is not None:
+        return bytes(secret)
+    db.close()
+    if mark is None:
+        raise StateError(_foreign(path, "a RocksDB database of another kind"))
+    raise StateError(
+        f"Expected a state directory of format {FORMAT!r} in {path}, got {bytes(mark)!r};"
+        " name an empty directory with --state and replay, or use the version that wrote this one"
+    )
 
 
 def explained(path: Path, message: str) -> StateError:

@@ -57,7 +57,7 @@ class Walk:
 
     def step(self, clock: int) -> Slice | None:
         """The rows that are due at event time `clock` (ms), if any."""
-        place = self._place or _Place(b"", clock, 0, self._store.count())
+        place = self._place or _Place(b"", clock, 0, self._store.rows())
         since = clock if self._clock is None else self._clock
         self._place, self._clock = place, max(clock, since)
         rows = max(place.rows, place.seen, LEAST) * max((clock - place.began) / self._round_ms, 1.0)

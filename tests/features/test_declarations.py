@@ -8,7 +8,7 @@ import pytest
 from streamer.errors import TopologyError
 from streamer.features.aggregates import count, distinct, mean, since_last, total
 from streamer.features.declarations import Entity
-from streamer.features.fields import amount, attempt, currency, merchant, text
+from streamer.features.fields import amount, attempt, currency, merchant, number, text
 
 
 def test_names_follow_the_contract() -> None:
@@ -89,6 +89,11 @@ def pair() -> Entity:
         (lambda: amount > "3", "field 'amount': expected a number"),  # type: ignore[operator]
         (lambda: bool(amount > 3), "combine conditions with & | ~"),
         (lambda: Entity("card", features=[since_last(unit="y")]), "expected a unit of ms, s, m, h, d"),
+        (lambda: Entity("card", features=[count("1h", delay=7)]), "expected a duration such as"),  # type: ignore[arg-type]
+        (lambda: merchant > 3, "got one of text; compare it with == or !=, or write merchant.isin"),
+        (lambda: text("amount"), "which is a number; write number('amount')"),
+        (lambda: number("merchant"), "which is text; write text('merchant')"),
+        (lambda: number("email_domain"), "which is text; write text('email_domain')"),
         (lambda: pair()["cuont_1m"], "no feature 'cuont_1m'; did you mean 'count_1m'"),
         (
             lambda: pair()["count_1m"] > pair()["count_1h"],  # type: ignore[operator]

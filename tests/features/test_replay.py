@@ -5,7 +5,23 @@ from dataclasses import dataclass, field
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streamer.features.aggregates import count, distinct, first, maximum, std
+from streamer.features.aggregates import (
+    count,
+    decayed_total,
+    distinct,
+    entropy,
+    first,
+    last_values,
+    lifetime_age,
+    lifetime_count,
+    maximum,
+    min_gap,
+    mode_share,
+    quantile,
+    session_count,
+    skewness,
+    std,
+)
 from streamer.features.declarations import Entity
 from streamer.features.fields import amount, card, merchant
 from streamer.features.table import Features
@@ -23,6 +39,22 @@ ENTITIES = [
     ),
     Entity("merchant", features=[count("50ms"), distinct(card, "20ms", "100ms"), first(amount, "50ms")]),
     Entity("pair", keys=("card", "merchant"), features=[count("20ms", delay="10ms")]),
+    Entity(
+        "habit",
+        keys=("card",),
+        features=[
+            lifetime_count(),
+            lifetime_age(unit="ms", where=amount > 50, name="age"),
+            decayed_total(amount, "5ms"),
+            entropy(merchant, "50ms"),
+            mode_share(amount, "20ms", delay="10ms"),
+            quantile(amount, 0.5, "100ms"),
+            session_count("10ms"),
+            min_gap("50ms"),
+            skewness(amount, "50ms"),
+            last_values(amount, 2, "50ms"),
+        ],
+    ),
 ]
 
 
@@ -36,6 +68,7 @@ class Worker:
     replay_from: int = 0
     stored: int = 0
     number: int = 0
+    entities: list[Entity] = field(default_factory=lambda: ENTITIES)
 
     def __post_init__(self) -> None:
         self.features = self.open()
@@ -43,7 +76,7 @@ class Worker:
     def open(self) -> Features:
         """What a start finds, with the batches counted again that are stored and were not written."""
         features = Features(
-            ENTITIES,
+            self.entities,
             memory_budget=self.budget,
             allowed_lateness=200,
             blocks=self.blocks,
@@ -131,7 +164,7 @@ def test_a_crash_changes_no_answer(events: list[Event], size: int, budget: int, 
 
 def test_a_key_waits_once_however_often_it_changes() -> None:
     """Oldest first, at most so many, and what changed before a batch: the rows of a cut."""
-    worker = Worker(1 << 20, [])
+    worker = Worker(1 << 20, [], entities=ENTITIES[:1])
     for number, name in enumerate(["a", "b", "a", "c"]):
         worker.features.update(Batch([Event(number, fields={"card": name})]), None, number)
     assert (worker.features.dirty, worker.features.oldest) == (3, 0)

@@ -23,25 +23,13 @@ ENTITIES = [
 Rows = list[tuple[bytes, bytes | None]]
 
 
-class Leaving(Blocks):
-    """A store in which what is about to be deleted is not found."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.leaving: set[bytes] = set()
-
-    def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        """What was written last and stays."""
-        return [None if key in self.leaving else self.rows.get(key) for key in keys]
-
-
 @dataclass
 class Worker:
     """Decides batches, cuts, writes the cuts later, and starts again after a crash, as the engine does."""
 
     budget: int
     batches: list[Batch]
-    blocks: Leaving = field(default_factory=Leaving)
+    blocks: Blocks = field(default_factory=Blocks)
     replay_from: int = 0
     stored: int = 0
     number: int = 0
@@ -74,16 +62,14 @@ class Worker:
     def crash(self) -> None:
         """Lose everything that is not stored."""
         self.number, self.pending = self.stored, None
-        self.blocks.leaving = set()
         self.features = self.open()
 
     def sweep(self, begin: int, rows: int) -> list[bytes]:
         """Look at so many stored rows of each entity."""
         gone: list[bytes] = []
-        for prefix, _ in self.features.swept:
+        for room, (prefix, _) in enumerate(self.features.rooms):
             mine = sorted(item for item in self.blocks.rows.items() if item[0].startswith(prefix))
-            gone += self.features.sweep(mine[begin : begin + rows], self.clock)
-        self.blocks.leaving.update(gone)
+            gone += self.features.sweep(room, mine[begin : begin + rows], self.clock)
         return gone
 
     def cut(self, begin: int, rows: int, before: int | None, most: int | None) -> None:
@@ -99,7 +85,6 @@ class Worker:
         if self.pending is not None:
             rows, self.replay_from, self.stored = self.pending
             self.blocks.write(rows)
-            self.blocks.leaving.clear()
             self.features.written()
             self.pending = None
 
@@ -180,7 +165,7 @@ def test_what_no_window_sees_is_gone(events: list[Event], budget: int) -> None:
             worker.number += 1
             written(worker)
         written(worker)
-        begin = worker.features.swept[0][0]
+        begin = worker.features.rooms[0][0]
         newest = [event for event in events if event.time == last and event.live and event.value("card")]
         if newest:
             assert left == any(key.startswith(begin) for key in worker.blocks.rows)
@@ -213,8 +198,8 @@ def test_a_key_with_many_blocks_goes_whole() -> None:
     rows = sorted(worker.blocks.rows)
     assert len(rows) == 3
     stored = sorted(worker.blocks.rows.items())
-    assert worker.features.sweep(stored, 1_000 - 20 + 100 + LATENESS) == []
-    assert worker.features.sweep(stored, 1_000 + 100 + LATENESS) == rows
+    assert worker.features.sweep(0, stored, 1_000 - 20 + 100 + LATENESS) == []
+    assert worker.features.sweep(0, stored, 1_000 + 100 + LATENESS) == rows
     assert worker.features.keys["card"] == 0
 
 
@@ -238,7 +223,8 @@ def test_a_key_that_comes_again_begins_anew(budget: int, between: bool) -> None:
     written(worker)
     answer()
     worker.cut(0, 99, None, None)
-    assert len(worker.blocks.leaving) == 2
+    assert worker.pending is not None
+    assert len([key for key, value in worker.pending[0] if value is None]) == 2
     if not between:
         worker.write()
     answer()
@@ -268,20 +254,20 @@ def test_damage_is_not_swept_away(damage: str) -> None:
             del rows[sealed]
         case _:
             rows[sealed] = rows[sealed][:4] + b"\xff" + rows[sealed][5:]
-    assert worker.features.sweep(sorted(rows.items()), 1 << 50) == []
+    assert worker.features.sweep(0, sorted(rows.items()), 1 << 50) == []
 
 
-def test_lifetimes_are_kept() -> None:
-    """An entity with a lifetime feature is never swept; nor are rows of an entity that is not declared."""
-    features = Features(
-        [Entity("card", features=[lifetime_count(), count("10ms")]), ENTITIES[1]],
-        memory_budget=0,
-        allowed_lateness=LATENESS,
-        blocks=Blocks(),
-    )
-    assert len(features.swept) == 1
-    features.update(Batch([Event(1, fields={"card": "a"})]))
+def test_only_dead_keys_without_lifetime_go() -> None:
+    """Not one millisecond before no payment in time can see their newest event."""
+    blocks = Blocks()
+    entities = [ENTITIES[0], Entity("merchant", features=[count("30ms"), lifetime_count()])]
+    features = Features(entities, memory_budget=1 << 20, allowed_lateness=LATENESS, blocks=blocks)
+    features.update(Batch([Event(1_000, fields={"card": "a", "merchant": "m"})]))
     rows = [(key, value) for key, value in features.cut() if value is not None]
+    assert [begin for begin, _ in features.rooms] == [rows[0][0][:4]]
+    assert features.sweep(0, rows[:1], 9_999) == []  # not known to be stored
     features.written()
-    assert len(rows) == 1
-    assert features.sweep(rows, 1 << 50) == []
+    last = 1_000 + 100 + LATENESS
+    assert features.sweep(0, rows[:1], last - 1) == []
+    assert features.sweep(0, rows[:1], last) == [rows[0][0]]
+    assert features.keys == {"card": 0, "merchant": 1}

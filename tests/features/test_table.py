@@ -180,6 +180,23 @@ def test_a_new_feature_is_right_at_once() -> None:
     assert got[0, 2] == 1.0
 
 
+def test_what_has_no_amount_is_in_no_sum() -> None:
+    """Not in the memory, not in blocks, and not where the blocks were written before amounts were kept."""
+    counted = Entity("card", features=[count("1s")])
+    summed = Entity("card", features=[count("1s"), total(amount, "1s"), maximum(amount, "1s")])
+    blocks = Blocks()
+
+    def answer(entity: Entity, *amounts: int | None) -> list[float]:
+        features = Features([entity], memory_budget=1 << 20, allowed_lateness=100, blocks=blocks)
+        got = features.update(Batch([Event(5, one, fields={"card": "c"}) for one in amounts]))
+        blocks.write(features.cut())
+        return [float(value) for value in got[-1]]
+
+    assert answer(counted, 7) == [1]
+    assert answer(summed, None, 20) == [3, 20, 20]
+    assert answer(summed, 3, None) == [5, 23, 20]
+
+
 def test_keys_beyond_the_limit_are_refused() -> None:
     """A key of 10 KB is an error here: the codec rejects such payments."""
     with pytest.raises(StreamerError, match="at most 4096 bytes"):

@@ -38,13 +38,14 @@ def batch_of(rows: int, columns: int = 5, seed: int = 0, models: int = 2) -> Dec
         rng.random((rows, models)),
         features,
         Text.pack(texts),
+        rng.integers(-1, 10**12, int(rng.integers(0, rows + 1)), endpoint=True),
     )
 
 
 def assert_same(expected: Decided, got: Decided) -> None:
     """Equal to the bit, types and shapes too."""
     assert (expected.topology, expected.models, len(expected)) == (got.topology, got.models, len(got))
-    for name in ("source", "event_time", "action", "scores", "features"):
+    for name in ("source", "event_time", "action", "scores", "features", "others"):
         one, other = getattr(expected, name), getattr(got, name)
         assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes()), name
     assert expected.payment.data.tobytes() == got.payment.data.tobytes()
@@ -178,11 +179,11 @@ def test_batches_are_read_in_order_of_their_number(tmp_path: Path) -> None:
         assert [number for number, _ in reader.scan(1)] == [1, 255, 256, 65536]
         for number, got in reader.scan():
             assert_same(batches[number], got)
-        for number, payments in reader.payments(255):
+        for number, payments, _ in reader.payments(255):
             expected = batches[number].payment
             assert expected.data.tobytes() == payments.data.tobytes()
             assert expected.ends.tolist() == payments.ends.tolist()
-        assert [number for number, _ in reader.payments(255)] == [255, 256, 65536]
+        assert [number for number, *_ in reader.payments(255)] == [255, 256, 65536]
         assert reader.batch(2) is None
         got = reader.batch(256)
         assert got is not None

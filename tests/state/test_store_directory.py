@@ -12,7 +12,7 @@ import msgspec
 import pytest
 from rocksdict import Options, Rdict
 
-from streamer.errors import StateError
+from streamer.errors import StateError, StreamerError
 from streamer.state.store import META, Store
 from tests.state.test_store import committed, filled, python, whole_commit
 
@@ -156,3 +156,40 @@ def test_a_directory_that_cannot_be_written_is_refused(exists: str) -> None:
     finally:
         root.chmod(0o755)
         shutil.rmtree(root)
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """Every file of a directory."""
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+def test_a_directory_is_read_beside_its_worker(tmp_path: Path) -> None:
+    """What was committed so far, without a change to any file; and the worker goes on."""
+    with Store.open(tmp_path) as store:
+        store.commit(committed(3))
+        before = contents(tmp_path)
+        with Store.read(tmp_path) as beside:
+            assert whole_commit(beside) == 3
+            assert beside.secret == store.secret
+            with pytest.raises(StreamerError, match="refused a commit"):
+                beside.commit(committed(4))
+        assert contents(tmp_path) == before
+        store.commit(committed(5))
+    with Store.read(tmp_path) as beside:
+        assert whole_commit(beside) == 5
+
+
+def test_reading_creates_nothing(tmp_path: Path) -> None:
+    """Neither where there is nothing, nor in an empty directory."""
+    for path in (tmp_path / "none", tmp_path):
+        with pytest.raises(StateError, match="There is no state directory"):
+            Store.read(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("make", [_notes, _database, _pickled_database])
+def test_a_foreign_directory_is_not_read(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    """As it would not be opened."""
+    make(tmp_path / "theirs")
+    with pytest.raises(StateError, match="Expected a state directory in"):
+        Store.read(tmp_path / "theirs")

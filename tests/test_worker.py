@@ -1,0 +1,33 @@
+"""What a worker says when it starts."""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from streamer import amount, total
+from streamer.state.store import Store
+from streamer.worker import Job, tell_changes
+from tests.test_declared import topology, written
+from tests.test_engine import SETTINGS
+
+
+def test_changed_declarations_are_told_at_the_start(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A line each, once: a start without changes says nothing, also while a new feature fills."""
+    before, after = topology(), topology(total(amount, "1d"))
+
+    def told(number: int) -> list[str]:
+        caplog.clear()
+        with Store.open(tmp_path) as store, caplog.at_level(logging.WARNING):
+            tell_changes(Job(after, "log://x", tmp_path, "g", SETTINGS), store)
+        written(tmp_path, after, number)
+        return caplog.messages
+
+    written(tmp_path, before, 1)
+    feature, model = told(2)
+    assert feature == (
+        "feature card_sum_amount_1d: new, starts without amount, which entity card keeps from"
+        " 2023-11-14T22:14:20Z on; right for payments from 2023-11-15T22:14:20Z on (in 1d)"
+    )
+    assert model == "model fraud: its inputs changed: forgets what it has learned"
+    assert told(3) == []
