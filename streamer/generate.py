@@ -11,6 +11,7 @@ from streamer.batch import Outgoing
 from streamer.settings import Settings
 from streamer.simulator import Encoded, Scenario, Simulator
 from streamer.simulator.files import Format, write_files
+from streamer.simulator.places import rates_csv
 from streamer.transport.connect import connect
 from streamer.transport.seam import Publisher, TopicSpec
 
@@ -43,9 +44,10 @@ class Load:
 
 
 def generate_files(load: Load, directory: Path, file_format: Format) -> Mapping[str, object]:
-    """Write payments, outcomes and the truth as NDJSON or Parquet files into `directory`."""
+    """Write payments, outcomes and the truth as NDJSON or Parquet files into `directory`, and the rates."""
     began = time.perf_counter()
     write_files(load.simulator, load.payments, directory, file_format)
+    (directory / "rates.csv").write_text(rates_csv())
     return _figures(load, time.perf_counter() - began, str(directory))
 
 

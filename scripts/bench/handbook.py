@@ -1,7 +1,8 @@
 """Sends the handbook's payments through a real worker and compares the ids: none missing, none twice.
 
-The last line is one JSON object. With --compare the same payments go through `log://` too, and the
-decisions are compared byte for byte. Record timestamps are those of the run: no payment is from the future.
+The last line is one JSON object. With --compare the same payments go through `log://` too, with models that
+have learned before and stay as they are, and the decisions are compared byte for byte. Record timestamps are
+those of the run: no payment is from the future.
 
 python scripts/bench/handbook.py --broker kafka://localhost:9092 --payments data/handbook/payments.parquet
 """
@@ -41,6 +42,17 @@ from streamer.transport.connect import connect
 from streamer.transport.seam import TopicSpec
 
 CHUNK = 2_000
+TRAINED = """# The topology with models that have learned before.
+import random
+import runpy
+
+topology = runpy.run_path({path!r})["topology"]
+chance = random.Random(7)
+for model in topology.models:
+    for _ in range(200):
+        row = {{name: chance.lognormvariate(2.0, 1.0) for name in model.features}}
+        model.learner.learn_one(row, chance.random() < 0.5)
+"""
 UNDER_WAY = 8
 POLL_S = 0.1
 ADDRESS = re.compile(r"metrics and health at (\S+)")
@@ -56,6 +68,8 @@ class Run:
     prefix: str
     directory: Path
     timeout_s: float
+    fixed: bool
+    """Whether the models stay as they are declared."""
 
     @property
     def settings(self) -> Settings:
@@ -120,6 +134,8 @@ def work(run: Run, payments: int) -> float:
     command = [sys.executable, "-m", "streamer", "run", run.topology, "--broker", run.broker]
     command += ["--state", str(run.directory / "state"), "--group", f"{run.prefix}worker"]
     env = os.environ | {"STREAMER_TOPICS_PREFIX": run.prefix, "STREAMER_WEB_PORT": "0"}
+    if run.fixed:
+        env["STREAMER_MODELS_SNAPSHOT_INTERVAL_MS"] = str(round(2_000 * run.timeout_s))
     errors = run.directory / "stderr"
     with errors.open("wb") as stream:
         worker = subprocess.Popen(command, env=env, stderr=stream)  # noqa: S603 - our own command
@@ -252,8 +268,12 @@ def main() -> int:
     prefix = f"handbook-{base64.b32encode(os.urandom(5)).decode().lower()}-"
     with tempfile.TemporaryDirectory(prefix=prefix) as temporary:
         brokers = [arguments.broker] + [f"log://{temporary}/log"] * arguments.compare
+        topology = arguments.topology
+        if arguments.compare:
+            topology = str(Path(temporary) / "trained.py")
+            Path(topology).write_text(TRAINED.format(path=str(Path(arguments.topology).resolve())))
         runs = [
-            Run(broker, arguments.topology, prefix, Path(temporary) / str(number), arguments.timeout)
+            Run(broker, topology, prefix, Path(temporary) / str(number), arguments.timeout, arguments.compare)
             for number, broker in enumerate(brokers)
         ]
         found = []
