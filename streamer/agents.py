@@ -247,7 +247,7 @@ class Agents:
         for entity, keys in self._parts.engine.keys.items():
             metrics.state_keys(entity, keys)
         metrics.swept(self._parts.engine.swept)
-        self._parts.engine.swept = 0
+        self._parts.engine.swept.clear()
 
     def _payment_ends(self) -> dict[Position, int]:
         """The ends of the payments' partitions, as far as they are known."""

@@ -26,7 +26,6 @@ from streamer.rejections import encode_rejection
 from streamer.settings import Settings
 from streamer.state.decided import Decided, DecidedBatches, rows_of
 from streamer.state.identities import Identities
-from streamer.state.retention import Retention
 from streamer.state.store import (
     BLOCKS,
     META,
@@ -39,7 +38,7 @@ from streamer.state.store import (
     positions_of,
     prefixed,
 )
-from streamer.state.walk import Walk
+from streamer.sweeping import Sweeper
 from streamer.topology import ACTIONS, Topology
 
 DIRTY_SHARE = 2
@@ -47,9 +46,6 @@ DIRTY_SHARE = 2
 
 IDENTITIES_SHARE = 8
 """One part in so many of the memory budget holds the marks of payments seen."""
-
-DROPPED = 8
-"""Decided batches that may be deleted at a commit."""
 
 CATCH_UP = 64
 """Payments before a crash whose keys, of each entity, are brought up to date at a commit."""
@@ -126,15 +122,7 @@ class Engine:
             store.secret,
             spilled=None if store.empty else store.progress.log_time,
         )
-        self._retention = Retention(
-            store,
-            [model.name for model in topology.models],
-            settings.state.decided_retention,
-            settings.events.dedup_window,
-        )
-        self._walks = [Walk(store, BLOCKS + prefix, kept) for prefix, kept in self._features.rooms]
-        self.swept = 0
-        """Rows deleted because nothing to come can ask for them, since somebody set it to 0."""
+        self._sweeper = Sweeper(topology, store, settings, self._features)
         self._models = tuple(model.name for model in topology.models)
         self._inputs = [np.array(topology.columns_of(model.features)) for model in topology.models]
         self._scorers = [compile_pipeline(model.learner, model.features) for model in topology.models]
@@ -184,6 +172,11 @@ class Engine:
         return self._changed
 
     @property
+    def swept(self) -> Counter[str]:
+        """Rows deleted that nothing to come can ask for, by room of the store, since last cleared."""
+        return self._sweeper.swept
+
+    @property
     def waiting_rows(self) -> int:
         """Rows that the next commit cannot leave for later."""
         return len(self._rows)
@@ -225,7 +218,10 @@ class Engine:
         once for all its payments of a while, unless `everything` is. With `taken`, outcomes and new scorers
         come in at this position: later payments are scored by them, and see the frauds in their features.
         """
-        rows, self._rows = self._rows, []
+        # What goes stands first: the same key may come again in this commit.
+        rows = self._sweeper.rows(self._acceptance.greatest, self._log_time, self._batches)
+        rows.extend(self._rows)
+        self._rows = []
         if taken is not None:
             rows.extend(taken.rows)
             self._positions.update(taken.positions)
@@ -238,7 +234,6 @@ class Engine:
         self._features.catch_up(None if everything else CATCH_UP)
         before, most = (None, None) if everything else self._ripe()
         rows.extend(prefixed(BLOCKS, self._features.cut(before, most)))
-        rows.extend(self._expired())
         self._changed = False
         self._identities.cut()
         self._commits += 1
@@ -256,20 +251,6 @@ class Engine:
             ),
             rows,
         )
-
-    def _expired(self) -> list[Row]:
-        """Deletions of what neither a payment nor an outcome to come can ask for; a few at each commit."""
-        greatest = self._acceptance.greatest.values()
-        clock, newest, stored = min(greatest, default=0), max(greatest, default=0), self._store.rows()
-        rows = self._retention.drop(clock, newest, DROPPED)
-        rows.extend(self._retention.forget(clock, self._log_time, stored))
-        for room, walk in enumerate(self._walks):
-            part = walk.step(clock, stored)
-            if part is not None:
-                found = [(key[len(BLOCKS) :], value) for key, value in part.rows]
-                rows.extend((BLOCKS + key, None) for key in self._features.sweep(room, found, clock))
-        self.swept += len(rows)
-        return rows
 
     def written(self) -> None:
         """The last cut is in the store: what it held may leave memory."""

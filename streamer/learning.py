@@ -18,7 +18,7 @@ from streamer.models.snapshot import Snapshot
 from streamer.payments import KnownFraud
 from streamer.rejections import Rejected, encode_rejection
 from streamer.settings import Settings
-from streamer.state.decided import Decided, DecidedBatches, Found
+from streamer.state.decided import ROW_BITS, Decided, DecidedBatches, Found
 from streamer.state.identities import ENTRY
 from streamer.state.store import FRAUDS, LABELS, META, MODELS, SEEN, Position, Row, Store, positions_of
 from streamer.topology import Model, Topology
@@ -47,6 +47,8 @@ class _Student:
     version: int
     cursor: int
     """Number of the next decided batch that may mature."""
+    begin: int = 0
+    """The first batch that was there for it."""
     queue: list[Examples] = field(default_factory=list)
     fresh: bool = False
     """Whether it has learned since its last snapshot."""
@@ -107,15 +109,17 @@ class Learning:
         ]
         seen = self._store.get_many(keys)
         marks = self._decided.marks(digests)
+        first = self._decided.first
         unknown = []
         labelled: list[tuple[bytes, bool]] = []
         known_at: dict[bytes, int] = {}
         for index, (outcome, digest, key) in enumerate(zip(outcomes, digests, keys, strict=True)):
             mark = marks[index]
-            if seen[index] is not None or key in self._pending:
-                continue
-            if mark is None:
+            # A mark outlives its batch for a while.
+            if mark is None or int(np.frombuffer(mark, ENTRY)[0]["place"]) >> ROW_BITS < first:
                 unknown.append(index)
+                continue
+            if seen[index] is not None or key in self._pending:
                 continue
             self._pending[key] = msgspec.msgpack.encode(outcome)
             self.kinds[outcome.kind] += 1
@@ -229,7 +233,7 @@ class Learning:
 
     @property
     def _has_seen_good(self) -> bool:
-        return all(student.cursor for student in self._students)
+        return all(student.cursor > student.begin for student in self._students)
 
     @property
     def has_news(self) -> bool:
@@ -268,7 +272,10 @@ class Learning:
                 learner = Learner.restore(snapshot)
                 learner.topology = self._topology.fingerprint
         columns = np.array(self._topology.columns_of(model.features))
-        return _Student(model, learner, columns, version, int(cursor or b"0"))
+        # A model that is new here begins with what there is; what was there before is gone.
+        first = self._decided.first
+        begin = first if cursor is None else 0
+        return _Student(model, learner, columns, version, max(int(cursor or b"0"), first), begin)
 
     def _disputed(self, digest: bytes, outcome: Outcome) -> str | None:
         """The category of the chargeback that a later step of a dispute is about, if it does not say."""

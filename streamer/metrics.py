@@ -123,7 +123,10 @@ class Metrics:
         )
         self._buffered = Gauge("streamer_buffer_bytes", "Bytes fetched and not processed.", registry=registry)
         self._swept = Counter(
-            "streamer_swept_rows_total", "Stored rows deleted that nothing can ask for.", registry=registry
+            "streamer_swept_rows_total",
+            "Stored rows deleted that nothing can ask for.",
+            ["room"],
+            registry=registry,
         )
         self._state_bytes = Gauge("streamer_state_bytes", "Bytes of state on disk.", registry=registry)
         self._keys = Gauge("streamer_state_keys", "Keys in memory.", ["entity"], registry=registry)
@@ -206,9 +209,10 @@ class Metrics:
         """Set the number of an entity's keys in memory."""
         self._keys.labels(entity).set(keys)
 
-    def swept(self, rows: int) -> None:
-        """Count rows deleted because nothing to come can ask for them."""
-        self._swept.inc(rows)
+    def swept(self, counts: Mapping[str, int]) -> None:
+        """Count rows deleted because nothing to come can ask for them, by room of the store."""
+        for room, count in counts.items():
+            self._swept.labels(room).inc(count)
 
     def state_bytes(self, nbytes: int) -> None:
         """Set the bytes of state on disk."""

@@ -88,6 +88,8 @@ def test_everything_reported_can_be_read_back() -> None:
     metrics.model_version("fraud", 17)
     metrics.buffered(12_345)
     metrics.state_keys("card", 55)
+    metrics.state_bytes(1 << 30)
+    metrics.swept({"blocks": 3, "ids": 0})
     expected = {
         ("streamer_payments_total", ""): 1_000,
         ("streamer_commits_total", ""): 1,
@@ -95,6 +97,7 @@ def test_everything_reported_can_be_read_back() -> None:
         ("streamer_commit_seconds_count", ""): 1,
         ("streamer_batch_records_sum", ""): 1_000,
         ("streamer_buffer_bytes", ""): 12_345,
+        ("streamer_state_bytes", ""): 1 << 30,
     }
     assert expected == {key: metrics.value(key[0]) for key in expected}
     assert metrics.value("streamer_rejections_total", topic="payments", code="pan") == 2
@@ -108,6 +111,7 @@ def test_everything_reported_can_be_read_back() -> None:
     assert metrics.value("streamer_learned_total", model="fraud") == 4
     assert metrics.value("streamer_model_version", model="fraud") == 17
     assert metrics.value("streamer_state_keys", entity="card") == 55
+    assert metrics.value("streamer_swept_rows_total", room="blocks") == 3
 
 
 def test_a_partition_that_left_shows_no_lag() -> None:

@@ -312,6 +312,11 @@ class EntityTable:
         return self._compiled.identity.to_bytes(4, "big")
 
     @property
+    def lasts(self) -> bool:
+        """Whether keys are kept for ever: lifetime counters are asked for whenever a key comes again."""
+        return len(self._compiled.lives) > 0
+
+    @property
     def retention(self) -> int:
         """How long events are kept behind the newest of their key, in ms."""
         return self._compiled.plan.shape.retention
@@ -320,10 +325,8 @@ class EntityTable:
         """Row keys to delete in the next commit: of keys among these rows that no payment to come can see.
 
         No payment to come is older than `clock` (ms) by more than the allowed lateness. Keys with something
-        to be written stay, and so do those with lifetime counters.
+        to be written stay. Not for tables that last.
         """
-        if len(self._compiled.lives):
-            return []
         expired = find_expired(rows, clock - self.retention, self._blocks)
         if not expired:
             return []

@@ -189,12 +189,16 @@ class Features:
 
     @property
     def rooms(self) -> tuple[tuple[bytes, int], ...]:
-        """Of each table what the row keys of its blocks begin with, and how long events are kept, in ms."""
-        return tuple((table.prefix, table.retention) for table in (*self._tables, *self._frauds))
+        """Of each table to be swept, what row keys of its blocks begin with, and how long events are kept."""
+        return tuple((table.prefix, table.retention) for table in self._mortal)
 
     def sweep(self, room: int, rows: Sequence[tuple[bytes, bytes]], clock: int) -> list[bytes]:
         """Row keys to delete in the next commit, of keys in that table that no payment to come can see."""
-        return (*self._tables, *self._frauds)[room].sweep(rows, clock)
+        return self._mortal[room].sweep(rows, clock)
+
+    @property
+    def _mortal(self) -> list[EntityTable]:
+        return [table for table in (*self._tables, *self._frauds) if not table.lasts]
 
     def written(self) -> None:
         """The rows of all cuts are in the store: keys unchanged since may leave memory."""

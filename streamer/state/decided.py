@@ -219,8 +219,8 @@ class DecidedBatches:
     @property
     def first(self) -> int:
         """Number of the first batch that is there, or of the first one to come."""
-        keys = (int.from_bytes(key[1:], "big") for key, _ in self._store.scan(DECIDED))
-        return next(keys, self._store.progress.batches)
+        key = self._store.first(DECIDED)
+        return self._store.progress.batches if key is None else int.from_bytes(key[1:], "big")
 
     def scan(self, start: int = 0) -> Iterator[tuple[int, Decided]]:
         """All batches from number `start` on, in order."""

@@ -61,14 +61,14 @@ class Retention:
             self.first += 1
         return rows
 
-    def forget(self, clock: int, log_time: int, stored: int) -> list[Row]:
+    def forget(self, clock: int, log_time: int) -> list[Row]:
         """Marks whose batch is gone, and what is kept by them, of the part of the room that is due now."""
-        part = self._marks.step(clock, stored) if self.first else None
+        part = self._marks.step(clock) if self.first else None
         if part is None:
             return []
         marks = np.frombuffer(b"".join(value for _, value in part.rows), _MARK)
         gone = (marks["place"] >> ROW_BITS < self.first) & (marks["time"] < log_time - self._remembered)
-        rows: list[Row] = []
+        rows = [self._marks.place]
         kept = set()
         for (key, _), goes in zip(part.rows, gone.tolist(), strict=True):
             if goes:

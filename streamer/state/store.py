@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Self, cast
 
 import msgspec
-from rocksdict import DbClosedError, Rdict, ReadOptions, WriteBatch
+from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from streamer.errors import StateError, StreamerError
 from streamer.state.store_directory import explained, open_database, read_database
@@ -107,6 +107,14 @@ class Store:
         except Exception as error:  # rocksdict raises nothing narrower
             raise explained(self.path, str(error)) from error
 
+    def first(self, prefix: bytes) -> bytes | None:
+        """The first key that begins with `prefix`; its value is not read."""
+        rows = self._db.iter()
+        rows.seek(prefix)
+        key = rows.key() if rows.valid() else None
+        self._check(rows)
+        return key if key is not None and key.startswith(prefix) else None
+
     def scan(
         self, prefix: bytes, start: bytes = b"", end: bytes | None = None
     ) -> Iterator[tuple[bytes, bytes]]:
@@ -122,10 +130,7 @@ class Store:
         while rows.valid():
             yield rows.key(), rows.value()
             rows.next()
-        try:
-            rows.status()
-        except Exception as error:  # rocksdict raises nothing narrower
-            raise explained(self.path, str(error)) from error
+        self._check(rows)
 
     def commit(self, writes: WriteSet) -> None:
         """Store a write set atomically: it survives a kill once this returns, a power cut after `sync`."""
@@ -166,6 +171,13 @@ class Store:
         """Flush and let go of the directory."""
         with self._refusals("to be closed"), contextlib.suppress(DbClosedError):
             self._db.close()
+
+    def _check(self, rows: RdictIter) -> None:
+        """Tell an end of rows from an error."""
+        try:
+            rows.status()
+        except Exception as error:  # rocksdict raises nothing narrower
+            raise explained(self.path, str(error)) from error
 
     def _closed(self) -> StreamerError:
         return StreamerError(f"The state directory {self.path} is closed already")
