@@ -68,7 +68,7 @@ def as_process(*arguments: str, cwd: Path, **variables: str) -> Ended:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,  # the first process of a machine compiles the kernels
     )
     return Ended(done.returncode, done.stdout, done.stderr)
 

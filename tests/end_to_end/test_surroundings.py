@@ -29,7 +29,7 @@ def refused(arguments: list[str], prefix: str = "", **settings: str) -> str:
         env=environment(prefix, **settings),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=240,
         check=False,
     )
     assert (done.returncode, done.stdout) == (2, ""), done.stderr
