@@ -10,6 +10,7 @@ from typing import Any
 import faust
 import numpy as np
 
+from streamer import faults
 from streamer.batch import Records
 from streamer.committer import Committer
 from streamer.parts import Parts
@@ -70,6 +71,7 @@ class Agents:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         self.ready = False
         self._stopping = True
+        faults.reach("stop.begun")
         for task in waiting:
             task.cancel()
         # The tick may be in the middle of a commit, which must not be torn.

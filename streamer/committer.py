@@ -7,12 +7,14 @@ from contextlib import contextmanager
 
 import msgspec
 
+from streamer import faults
 from streamer.batch import Outgoing
 from streamer.engine import Answer, Taken
 from streamer.errors import StreamerError
 from streamer.journal import JournalEntry, position_name
 from streamer.parts import Parts
 from streamer.state.store import META, MODELS, Position, WriteSet, positions_of
+from streamer.transport.seam import Delivered
 
 JOURNAL = META + b"journal"
 """Row of the last journal entry, sent again at a start: a crash may have kept it from the topic."""
@@ -42,7 +44,7 @@ class Committer:
         self._topics = parts.settings.topics.resolved
         self._on_failure = on_failure
         self._clock = clock
-        self._deliveries: list[Awaitable[None]] = []
+        self._deliveries: list[Awaitable[Delivered]] = []
         self._running: asyncio.Task[None] | None = None
         self._broken: BaseException | None = None
         self._last = self._last_sync = self._last_group = clock()
@@ -53,9 +55,11 @@ class Committer:
 
     async def answer(self, answer: Answer) -> None:
         """Hand the answers of one batch to the log and commit if it is time."""
+        faults.reach("answer.decided")
         for outgoing in (answer.decisions, answer.rejected, answer.features):
             if outgoing is not None:
                 await self.send(outgoing)
+        faults.reach("answer.sent")
         self.start_if_due()
 
     async def send(self, outgoing: Outgoing) -> None:
@@ -96,9 +100,13 @@ class Committer:
                 writes.progress.models,
             )
             writes.rows.append((JOURNAL, entry.encode()))
+            faults.reach("take_in.cut")
             await self._write(writes, self._take_deliveries())
+            faults.reach("take_in.written")
             await self._publish_models(taken.snapshots)
+            faults.reach("take_in.models")
             await self._publish(entry)
+            faults.reach("take_in.journaled")
 
     async def resume(self) -> None:
         """Send the last snapshots and journal entry again: a crash may have kept them from the log."""
@@ -129,7 +137,7 @@ class Committer:
         writes, deliveries = self._engine.cut(), self._take_deliveries()
         self._running = asyncio.get_running_loop().create_task(self._background(writes, deliveries))
 
-    async def _background(self, writes: WriteSet, deliveries: list[Awaitable[None]]) -> None:
+    async def _background(self, writes: WriteSet, deliveries: list[Awaitable[Delivered]]) -> None:
         try:
             await self._write(writes, deliveries)
             await self._commit_group(force=False)
@@ -151,26 +159,30 @@ class Committer:
             self._broken = error
             raise
 
-    def _take_deliveries(self) -> list[Awaitable[None]]:
+    def _take_deliveries(self) -> list[Awaitable[Delivered]]:
         deliveries, self._deliveries = self._deliveries, []
         self._last = self._clock()
         return deliveries
 
-    async def _write(self, writes: WriteSet, deliveries: list[Awaitable[None]]) -> None:
+    async def _write(self, writes: WriteSet, deliveries: list[Awaitable[Delivered]]) -> None:
         with self._breaking():
+            faults.reach("commit.cut")
             await self._confirm(deliveries)
+            faults.reach("commit.confirmed")
             began = self._clock()
             self._store.commit(writes)
+            faults.reach("commit.written")
             self._engine.written()
         self._stale_group = True
         self._metrics.commit(len(writes.rows), self._clock() - began)
         if (began - self._last_sync) * 1000.0 >= self._settings.fsync_interval_ms:
             self._last_sync = began
             await asyncio.to_thread(self._store.sync)
+            faults.reach("commit.synced")
         async with self.committed:
             self.committed.notify_all()
 
-    async def _confirm(self, deliveries: list[Awaitable[None]]) -> None:
+    async def _confirm(self, deliveries: list[Awaitable[Delivered]]) -> None:
         """Wait until all are delivered; raises `StreamerError` where one is not.
 
         All are waited for, so that a failure leaves none behind that nobody asks about.
@@ -193,6 +205,7 @@ class Committer:
             self._last_group = self._clock()
             if await self.group_commit(positions):
                 self._stale_group = False
+            faults.reach("commit.group")
 
 
 def _of_topic(writes: WriteSet, topic: str) -> Mapping[str, int]:

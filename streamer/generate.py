@@ -13,7 +13,7 @@ from streamer.simulator import Encoded, Scenario, Simulator
 from streamer.simulator.files import Format, write_files
 from streamer.simulator.places import rates_csv
 from streamer.transport.connect import connect
-from streamer.transport.seam import Publisher, TopicSpec
+from streamer.transport.seam import Delivered, Publisher, TopicSpec
 
 CHUNK = 2_000
 UNDER_WAY = 8
@@ -66,7 +66,7 @@ def generate_topics(load: Load, broker: str, settings: Settings) -> Mapping[str,
 
 async def _send(load: Load, publisher: Publisher, payments: str, outcomes: str) -> None:
     await publisher.start()
-    under_way: deque[Awaitable[None]] = deque()
+    under_way: deque[Awaitable[Delivered]] = deque()
     try:
         began, sent = time.monotonic(), 0
         for chunk in load.simulator.chunks(load.payments, load.chunk):

@@ -219,6 +219,15 @@ class Web(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[Port, Note("port; 0: any free one, -1 or `none`: off")] = Port(6066)
 
 
+class Testing(msgspec.Struct, frozen=True, kw_only=True):
+    """What only tests want."""
+
+    faults: Annotated[
+        str,
+        Note("points where the worker is killed or held up, see streamer/faults.py; empty: none"),
+    ] = ""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All tables of `streamer.toml`."""
 
@@ -232,6 +241,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models: Models = Models()
     rates: Rates = Rates()
     web: Web = Web()
+    testing: Testing = Testing()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from streamer import faults
 from streamer.agents import Agents
 from streamer.declared import changes_in
 from streamer.engine import Engine, warm_up
@@ -183,6 +184,7 @@ async def _until_signal(site: Site) -> None:
 def run(job: Job) -> None:
     """Check the surroundings, then work until SIGTERM or SIGINT; raises `StreamerError` on failure."""
     quiet()
+    faults.arm(job.settings.testing.faults)
     rates = read_rates(job.settings.rates.file, job.topology.base_currency)
     with connect(job.broker, job.settings) as connection:
         with closing(connection.admin()) as admin:
@@ -190,6 +192,7 @@ def run(job: Job) -> None:
             committed = admin.committed(job.group, job.settings.topics.resolved.payments)
         with Store.open(job.state) as store:
             check_positions(job, committed, store)
+            faults.reach("start.opened")
             log.warning(
                 "topology %s (%s), rates %s, on %s, group %s, state in %s",
                 job.topology.name,

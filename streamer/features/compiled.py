@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from numba import config, njit
-from numba.core.caching import IndexDataCacheFile
+from numba.core import caching
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -23,8 +23,8 @@ _FINGERPRINT = _fingerprint()
 
 
 def _directory() -> Path | None:
-    """Where the compiled kernels of this source lie, whichever copy of it runs; `None`: where numba chooses."""
-    if config.CACHE_DIR:
+    """Where the compiled kernels of this source lie, whoever runs it; `None`: where numba chooses."""
+    if cast("Any", config).CACHE_DIR:
         return None
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
@@ -68,5 +68,6 @@ def _compile(function: F, **options: bool) -> F:
     else:
         cache._cache_path = str(_DIRECTORY)  # noqa: SLF001
         name = cache._impl.filename_base  # noqa: SLF001
-        cache._cache_file = IndexDataCacheFile(str(_DIRECTORY), name, _FINGERPRINT)  # noqa: SLF001
+        files: Any = caching.IndexDataCacheFile
+        cache._cache_file = files(str(_DIRECTORY), name, _FINGERPRINT)  # noqa: SLF001
     return cast("F", dispatcher)

@@ -14,6 +14,7 @@ from aiokafka.partitioner import murmur2
 
 from streamer.batch import Headers, Outgoing
 from streamer.errors import ConfigError, StreamerError
+from streamer.transport.seam import Delivered
 
 # Longer keys are hashed one by one, so that one of them does not widen the table of a whole batch.
 _WIDE_KEY = 256
@@ -97,7 +98,7 @@ class KafkaPublisher:
         self._settings = settings
         self._producer: Any = None
         self._turns: dict[tuple[str, int], asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._under_way: set[asyncio.Future[Delivered]] = set()
         self._sends = 0
         self._failure: StreamerError | None = None
 
@@ -119,14 +120,14 @@ class KafkaPublisher:
             await self._producer.stop()
             raise ConfigError(f"no Kafka broker answers at {', '.join(settings.servers)}: {error}") from error
 
-    async def send(self, outgoing: Outgoing) -> Awaitable[None]:
+    async def send(self, outgoing: Outgoing) -> Awaitable[Delivered]:
         """Hand records over in order; waits only while the partition still holds a batch that has not left.
 
         Raises `StreamerError` before anything is handed over if a record does not fit into a batch.
         """
         if self._failure is not None:
             raise self._failure
-        deliveries: list[Awaitable[object]] = []
+        deliveries: list[tuple[int, Awaitable[Any]]] = []
         try:
             async with asyncio.timeout(self._settings.delivery_timeout_s):
                 parts = [
@@ -138,7 +139,7 @@ class KafkaPublisher:
                     async with self._turns[outgoing.topic, partition]:
                         for batch in batches:
                             sent = await self._producer.send_batch(batch, outgoing.topic, partition=partition)
-                            deliveries.append(sent)
+                            deliveries.append((batch.record_count(), sent))
         except (errors.KafkaError, TimeoutError) as error:
             raise self._failed(outgoing.topic, error) from error
         delivered = asyncio.ensure_future(self._confirmed(outgoing.topic, deliveries))
@@ -162,12 +163,18 @@ class KafkaPublisher:
         await asyncio.wait([sender])
         await self._producer.client.close()
 
-    async def _confirmed(self, topic: str, deliveries: Sequence[Awaitable[object]]) -> None:
+    async def _confirmed(self, topic: str, deliveries: Sequence[tuple[int, Awaitable[Any]]]) -> Delivered:
+        ends: dict[tuple[str, int], int] = {}
         try:
             async with asyncio.timeout(self._settings.delivery_timeout_s):
-                await asyncio.gather(*deliveries)
+                placed = await asyncio.gather(*(delivery for _, delivery in deliveries))
         except (errors.KafkaError, TimeoutError) as error:
             raise self._failed(topic, error) from error
+        for (count, _), place in zip(deliveries, placed, strict=True):
+            if place.offset >= 0:  # a repeat that the broker recognised has no offset of its own
+                end = place.offset + count
+                ends[topic, place.partition] = max(end, ends.get((topic, place.partition), 0))
+        return ends
 
     def _failed(self, topic: str, error: Exception) -> StreamerError:
         if self._failure is None:

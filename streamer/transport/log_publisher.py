@@ -8,6 +8,7 @@ from streamer.batch import Outgoing
 from streamer.errors import StreamerError
 from streamer.state.log import Log
 from streamer.transport.kafka_publisher import partitions_of
+from streamer.transport.seam import Delivered
 
 
 class LogPublisher:
@@ -23,13 +24,15 @@ class LogPublisher:
         """Open the log."""
         self._log = Log.open(self._directory, sync=self._sync)
 
-    async def send(self, outgoing: Outgoing) -> Awaitable[None]:
+    async def send(self, outgoing: Outgoing) -> Awaitable[Delivered]:
         """Append the records, all or none; there is nothing left to wait for."""
         if self._log is None:
             raise StreamerError("Expected a started publisher, got one that has not started or has stopped")
-        self._log.append_many(self._by_partition(self._log, outgoing))
-        delivered = asyncio.get_running_loop().create_future()
-        delivered.set_result(None)
+        parts = self._by_partition(self._log, outgoing)
+        self._log.append_many(parts)
+        places = [(part.topic, part.partition or 0) for part in parts]
+        delivered: asyncio.Future[Delivered] = asyncio.get_running_loop().create_future()
+        delivered.set_result({place: self._log.end_offset(*place) for place in places})
         return delivered
 
     async def stop(self) -> None:

@@ -6,6 +6,9 @@ from typing import Protocol
 
 from streamer.batch import Outgoing
 
+Delivered = Mapping[tuple[str, int], int]
+"""Topic and partition to the offset after the last record that was delivered there."""
+
 
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
@@ -22,7 +25,7 @@ class Publisher(Protocol):
     async def start(self) -> None:
         """Connect."""
 
-    async def send(self, outgoing: Outgoing) -> Awaitable[None]:
+    async def send(self, outgoing: Outgoing) -> Awaitable[Delivered]:
         """Hand records over, in order; what is returned ends when all of them are durable, or raises."""
 
     async def stop(self) -> None:
