@@ -1,4 +1,4 @@
-"""Named points of a worker's work at which a test may kill it, fail it or hold it up; without a test, nothing."""
+"""Named points of a worker's work at which a test may kill, fail or delay it; without a test, nothing."""
 
 import logging
 import os
