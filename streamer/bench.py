@@ -278,13 +278,8 @@ async def _latency(
         finally:
             await publisher.stop()
         await asyncio.sleep(SETTLE_S)
-        asked = dict(zip(*(await connection.read_times(topic, starts[topic])), strict=True))
-        answered = dict(
-            zip(
-                *(await connection.read_times(prefix + "decisions", starts[prefix + "decisions"])),
-                strict=True,
-            )
-        )
+        asked = await _times(connection, topic, starts[topic])
+        answered = await _times(connection, prefix + "decisions", starts[prefix + "decisions"])
         admin.close()
     missing = len(asked.keys() - answered.keys())
     if missing and not job.bad:
@@ -299,6 +294,14 @@ async def _latency(
         "latency_p99_ms": float(p99),
         "latency_p999_ms": float(p999),
     }
+
+
+async def _times(connection: Connection, topic: str, start: int) -> dict[bytes | None, int]:
+    """The record timestamps, in ms, by key."""
+    times: dict[bytes | None, int] = {}
+    async for records in connection.tail(topic, {0: start}):
+        times |= zip(records.keys, records.timestamps, strict=True)
+    return times
 
 
 def _state(directory: Path, payments: int) -> dict[str, object]:

@@ -13,7 +13,7 @@ from streamer.engine import Answer, Taken
 from streamer.errors import StreamerError
 from streamer.journal import JournalEntry, position_name
 from streamer.parts import Parts
-from streamer.state.store import META, MODELS, Position, WriteSet, positions_of
+from streamer.state.store import META, MODELS, Position, WriteSet, flat, nested, positions_of
 from streamer.transport.seam import Delivered
 
 JOURNAL = META + b"journal"
@@ -39,6 +39,8 @@ class Committer:
         self._engine = parts.engine
         self._store = parts.store
         self._publisher = parts.publisher
+        self._published = parts.published
+        self._outputs = flat(parts.store.progress.outputs)
         self._metrics = parts.metrics
         self._settings = parts.settings.commit
         self._topics = parts.settings.topics.resolved
@@ -63,7 +65,8 @@ class Committer:
         self.start_if_due()
 
     async def send(self, outgoing: Outgoing) -> None:
-        """Send records that the next commit has to wait for."""
+        """Send records that the next commit has to wait for, but for those that were sent before a crash."""
+        outgoing = self._published.unsent(outgoing)
         if len(outgoing):
             with self._breaking():
                 self._deliveries.append(await self._publisher.send(outgoing))
@@ -167,7 +170,9 @@ class Committer:
     async def _write(self, writes: WriteSet, deliveries: list[Awaitable[Delivered]]) -> None:
         with self._breaking():
             faults.reach("commit.cut")
-            await self._confirm(deliveries)
+            for ends in await self._confirm(deliveries):
+                self._outputs.update(ends)
+            writes.progress = msgspec.structs.replace(writes.progress, outputs=nested(self._outputs))
             faults.reach("commit.confirmed")
             began = self._clock()
             self._store.commit(writes)
@@ -182,11 +187,12 @@ class Committer:
         async with self.committed:
             self.committed.notify_all()
 
-    async def _confirm(self, deliveries: list[Awaitable[Delivered]]) -> None:
+    async def _confirm(self, deliveries: list[Awaitable[Delivered]]) -> list[Delivered]:
         """Wait until all are delivered; raises `StreamerError` where one is not.
 
         All are waited for, so that a failure leaves none behind that nobody asks about.
         """
+        confirmed: list[Delivered] = []
         for result in await asyncio.gather(*deliveries, return_exceptions=True):
             if isinstance(result, StreamerError):
                 raise result
@@ -195,6 +201,8 @@ class Committer:
                     f"an answer could not be delivered: {result}; nothing after it was committed,"
                     " so starting again repeats it"
                 ) from result
+            confirmed.append(result)
+        return confirmed
 
     async def _commit_group(self, *, force: bool) -> None:
         waited = (self._clock() - self._last_group) * 1000.0

@@ -293,7 +293,7 @@ class Engine:
             for entity in self.topology.all_entities
         }
         if answer.features is not None:
-            self._emit(payments, features, answer.features)
+            self._emit(payments, features, answer)
         self._lap("encode")
         decided = Decided(
             self.topology.fingerprint,
@@ -363,8 +363,12 @@ class Engine:
             for row, columns in enumerate(order.tolist())
         ]
 
-    def _emit(self, payments: PaymentBatch, features: Float64, out: Outgoing) -> None:
-        for row, values in zip(payments.rows, features.tolist(), strict=True):
+    def _emit(self, payments: PaymentBatch, features: Float64, answer: Answer) -> None:
+        """Send the features with the source of the decisions made of them."""
+        out = answer.features
+        assert out is not None  # noqa: S101 - the caller has looked
+        sources = [[source] for source, *_ in answer.decisions.headers]
+        for row, values, headers in zip(payments.rows, features.tolist(), sources, strict=True):
             named = {
                 name: None if value != value else value  # noqa: PLR0124 - NaN is the one value unlike itself
                 for name, value in zip(self.columns, values, strict=True)
@@ -374,6 +378,7 @@ class Engine:
                 msgspec.json.encode(
                     {"payment_id": row.payment_id, "event_time": row.event_time, "features": named}
                 ),
+                headers,
             )
 
     def _new_encoder(self) -> DecisionEncoder:

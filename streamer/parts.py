@@ -1,10 +1,11 @@
 """What one worker is made of, put together once and handed to those who move it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from streamer.engine import Engine
 from streamer.learning import Learning
 from streamer.metrics import Metrics
+from streamer.published import Published
 from streamer.settings import Settings
 from streamer.state.store import Store
 from streamer.transport.seam import Publisher
@@ -20,3 +21,5 @@ class Parts:
     publisher: Publisher
     metrics: Metrics
     settings: Settings
+    published: Published = field(default_factory=Published)
+    """What a run before this one has sent already."""

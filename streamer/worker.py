@@ -11,6 +11,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from streamer import faults
 from streamer.agents import Agents
 from streamer.declared import changes_in
@@ -20,12 +22,13 @@ from streamer.http import Pages, Readiness, StatusServer
 from streamer.learning import Learning
 from streamer.metrics import Metrics
 from streamer.parts import Parts
+from streamer.published import Published
 from streamer.rates import RateTable, read_rates
 from streamer.settings import Settings
-from streamer.state.store import Store, positions_of
+from streamer.state.store import Store, WriteSet, flat, positions_of
 from streamer.topology import Topology
 from streamer.transport.connect import Connection, connect
-from streamer.transport.seam import Admin, TopicSpec
+from streamer.transport.seam import Admin, Publisher, TopicSpec
 
 log = logging.getLogger(__name__)
 
@@ -82,14 +85,15 @@ def prepare_topics(job: Job, admin: Admin, *, embedded: bool) -> Mapping[str, in
 
 
 def check_positions(job: Job, committed: Mapping[int, int], store: Store) -> None:
-    """Refuse to start from nothing where the group has been at work before: its state is elsewhere."""
+    """Refuse a state that the group has gone beyond: its own is elsewhere, or was lost."""
     stored = positions_of(store.progress)
     topic = job.settings.topics.resolved.payments
     for partition, offset in committed.items():
-        if offset > 0 and (topic, partition) not in stored:
+        if offset > (reached := stored.get((topic, partition), 0)):
+            has = f"stands at {reached}" if reached else "has no state for it"
             raise StateError(
-                f"group {job.group} stands at offset {offset} of {topic}/{partition}, but {job.state} has no"
-                " state for it: name the group's state directory with --state, or a new group with --group"
+                f"group {job.group} stands at offset {offset} of {topic}/{partition}, but {job.state} {has}:"
+                " name the group's state directory with --state, or a new group with --group"
             )
 
 
@@ -129,13 +133,34 @@ class Site:
 
 async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], None]) -> None:
     """Run the agents, which `on_agents` is given, until `stop` is set; raises what made them fail."""
-    job, store = site.job, site.store
+    job = site.job
     telling = threading.Timer(
         PATIENCE_S, log.warning, ("compiling kernels, once on this machine: half a minute",)
     )
     telling.start()
     warm_up()
     telling.cancel()
+    publisher = site.connection.publisher()
+    await publisher.start()
+    try:
+        agents = Agents(
+            lambda: open_parts(site, publisher),
+            job.settings,
+            site.metrics,
+            site.connection.faust_url,
+            job.group,
+            site.partitions,
+        )
+        on_agents(agents)
+        await agents.run(stop)
+    finally:
+        await publisher.stop()
+
+
+async def open_parts(site: Site, publisher: Publisher) -> Parts:
+    """Put the engine and its learners together as the store has them, and see what was sent beyond that."""
+    job, store = site.job, site.store
+    await asyncio.to_thread(_check, site)
     engine = Engine(
         job.topology,
         store,
@@ -147,19 +172,36 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
     learning = Learning(job.topology, store, job.settings, engine.identify)
     for snapshot in learning.snapshots():
         engine.restore_scorer(snapshot.model, snapshot.version, snapshot.scorer())
-    publisher = site.connection.publisher()
-    await publisher.start()
-    try:
-        parts = Parts(engine, learning, store, publisher, site.metrics, job.settings)
-        agents = Agents(parts, site.connection.faust_url, job.group, site.partitions)
-        on_agents(agents)
-        # What is here now stays. The collector need not look at it again: that took 0.2 s each time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*COLLECT_AFTER)
-        await agents.run(stop)
-    finally:
-        await publisher.stop()
+    outputs = answer_topics(job)
+    published = await Published.recall(
+        site.connection, outputs, flat(store.progress.outputs), positions_of(store.progress)
+    )
+    if len(published):
+        log.warning("%s answers were sent but not committed; they are not sent again", len(published))
+    faults.reach("start.recalled")
+    # What is here now stays. The collector need not look at it again: that took 0.2 s each time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
+    return Parts(engine, learning, store, publisher, site.metrics, job.settings, published)
+
+
+def _check(site: Site) -> None:
+    """Refuse a state that is not the group's; note where outputs end that this state has not written to."""
+    job, store = site.job, site.store
+    with closing(site.connection.admin()) as admin:
+        check_positions(job, admin.committed(job.group, job.settings.topics.resolved.payments), store)
+        known = store.progress.outputs
+        ends = {topic: dict(admin.end_offsets(topic)) for topic in answer_topics(job) if topic not in known}
+    if ends:
+        store.commit(WriteSet(msgspec.structs.replace(store.progress, outputs=known | ends)))
+
+
+def answer_topics(job: Job) -> list[str]:
+    """The topics that answers go to."""
+    topics = job.settings.topics.resolved
+    named = [topics.decisions, topics.payments_rejected, topics.outcomes_rejected]
+    return [*named, topics.features] if job.emit_features else named
 
 
 async def _until_signal(site: Site) -> None:
@@ -189,9 +231,7 @@ def run(job: Job) -> None:
     with connect(job.broker, job.settings) as connection:
         with closing(connection.admin()) as admin:
             partitions = prepare_topics(job, admin, embedded=connection.embedded)
-            committed = admin.committed(job.group, job.settings.topics.resolved.payments)
         with Store.open(job.state) as store:
-            check_positions(job, committed, store)
             faults.reach("start.opened")
             log.warning(
                 "topology %s (%s), rates %s, on %s, group %s, state in %s",

@@ -24,6 +24,7 @@ from streamer.parts import Parts
 from streamer.settings import Commit, Settings, Size, State
 from streamer.state.decided import DecidedBatches
 from streamer.state.store import Position, Row, Store, positions_of
+from streamer.transport.seam import Delivered
 from tests.test_engine import payment, records_of
 
 SETTINGS = Settings(
@@ -42,22 +43,22 @@ class Slow:
 
     def __init__(self) -> None:
         self.sent: list[Outgoing] = []
-        self.deliveries: list[asyncio.Future[None]] = []
+        self.deliveries: list[asyncio.Future[Delivered]] = []
         self.at_once = False
         self.refuses = False
 
     async def start(self) -> None:
         """There is nothing to connect."""
 
-    async def send(self, outgoing: Outgoing) -> Awaitable[None]:
+    async def send(self, outgoing: Outgoing) -> Awaitable[Delivered]:
         """Take the records; what is returned ends with `confirm` or `lose`."""
         if self.refuses:
             raise ConnectionError("no broker")
-        delivery: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        delivery: asyncio.Future[Delivered] = asyncio.get_running_loop().create_future()
         self.sent.append(outgoing)
         self.deliveries.append(delivery)
         if self.at_once:
-            delivery.set_result(None)
+            delivery.set_result({})
         return delivery
 
     async def stop(self) -> None:
@@ -67,7 +68,7 @@ class Slow:
         """Let these deliveries come through; by default all that are still open."""
         for number in numbers or range(len(self.deliveries)):
             if not self.deliveries[number].done():
-                self.deliveries[number].set_result(None)
+                self.deliveries[number].set_result({})
 
     def lose(self, number: int) -> None:
         """Let this delivery fail."""

@@ -32,6 +32,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """Topic, partition, offset of the next record to read."""
     greatest: dict[int, int] = {}
     """Payments partition, greatest event time in ms."""
+    outputs: dict[str, dict[int, int]] = {}
+    """Topic, partition, offset after the last answer delivered there; what follows is not committed."""
     log_time: int = 0
     """Greatest record timestamp of a payment, in ms."""
     batches: int = 0
@@ -207,15 +209,20 @@ def positions_of(progress: Progress) -> Mapping[Position, int]:
     >>> positions_of(Progress(positions={"payments": {0: 7}}))
     {('payments', 0): 7}
     """
+    return flat(progress.positions)
+
+
+def flat(offsets: Mapping[str, Mapping[int, int]]) -> dict[Position, int]:
+    """Offsets by topic and partition, from offsets by partition by topic."""
     return {
         (topic, partition): offset
-        for topic, partitions in progress.positions.items()
+        for topic, partitions in offsets.items()
         for partition, offset in partitions.items()
     }
 
 
 def nested(positions: Mapping[Position, int]) -> dict[str, dict[int, int]]:
-    """The inverse of `positions_of`."""
+    """The inverse of `flat`."""
     out: dict[str, dict[int, int]] = {}
     for (topic, partition), offset in positions.items():
         out.setdefault(topic, {})[partition] = offset

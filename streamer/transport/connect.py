@@ -1,12 +1,13 @@
 """From a URL to a connection: `kafka://host:port[,host:port]` or `log://DIR`."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol, Self
 
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import AIOKafkaConsumer, errors
 
-from streamer.errors import ConfigError
+from streamer.batch import Records
+from streamer.errors import ConfigError, StreamerError
 from streamer.settings import Settings
 from streamer.state.log import Log
 from streamer.transport import kafka, log
@@ -17,6 +18,10 @@ from streamer.transport.log_publisher import LogPublisher
 from streamer.transport.seam import Admin, Publisher
 
 _SERVERS = re.compile(r"[^/,\s:]+:\d{1,5}(,[^/,\s:]+:\d{1,5})*|\[[0-9a-fA-F:]+\]:\d{1,5}")
+
+TAIL_WAIT_MS = 1_000
+TAIL_RECORDS = 10_000
+TAIL_BYTES = 1 << 24
 
 
 class Connection(Protocol):
@@ -34,8 +39,11 @@ class Connection(Protocol):
     def admin(self) -> Admin:
         """Make an admin; raises `ConfigError` where nothing answers."""
 
-    async def read_times(self, topic: str, start: int) -> tuple[Sequence[bytes | None], Sequence[int]]:
-        """Read keys and record timestamps (ms) of partition 0 from offset `start` to its end."""
+    def tail(self, topic: str, starts: Mapping[int, int]) -> AsyncIterator[Records]:
+        """Read the partitions of a topic from these offsets, others from their first, to their present ends.
+
+        An offset that is no longer, or not yet, in the topic counts as its first.
+        """
 
     def __enter__(self) -> Self:
         """Hold what has to stay open."""
@@ -80,25 +88,33 @@ class KafkaConnection:
             security=settings.security(),
         )
 
-    async def read_times(self, topic: str, start: int) -> tuple[list[bytes | None], list[int]]:
-        """Read keys and record timestamps (ms) of partition 0 from offset `start` to its end."""
-        security = self._settings.kafka.security()
-        consumer = AIOKafkaConsumer(bootstrap_servers=self._servers.split(","), **security)
-        await consumer.start()
-        keys: list[bytes | None] = []
-        times: list[int] = []
+    async def tail(self, topic: str, starts: Mapping[int, int]) -> AsyncIterator[Records]:
+        """Read as `Connection.tail` says; of transactions, what was committed."""
+        consumer = AIOKafkaConsumer(
+            topic,
+            bootstrap_servers=self._servers.split(","),
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            **self._settings.kafka.security(),
+        )
         try:
-            partition = TopicPartition(topic, 0)
-            consumer.assign([partition])
-            consumer.seek(partition, start)
-            end = (await consumer.end_offsets([partition]))[partition]
-            while start + len(keys) < end:
-                for records in (await consumer.getmany(timeout_ms=1000)).values():
-                    keys.extend(record.key for record in records)
-                    times.extend(record.timestamp for record in records)
+            await consumer.start()
+            partitions = sorted(consumer.assignment())
+            firsts = await consumer.beginning_offsets(partitions)
+            ends = await consumer.end_offsets(partitions)
+            for partition in partitions:
+                start = starts.get(partition.partition, 0)
+                inside = firsts[partition] <= start <= ends[partition]
+                consumer.seek(partition, start if inside else firsts[partition])
+            # What ends a transaction takes an offset too, so a position tells more than the last record.
+            while left := [each for each in partitions if await consumer.position(each) < ends[each]]:
+                found = await consumer.getmany(*left, timeout_ms=TAIL_WAIT_MS)
+                for partition, records in found.items():
+                    yield kafka.to_records(partition, records)
+        except errors.KafkaError as error:
+            raise StreamerError(f"topic {topic} could not be read back: {error!r}") from error
         finally:
             await consumer.stop()
-        return keys, times
 
     def __enter__(self) -> Self:
         return self
@@ -130,16 +146,16 @@ class LogConnection:
         """Make an admin; raises `StateError` where the log cannot be opened."""
         return LogAdmin(self._directory)
 
-    async def read_times(self, topic: str, start: int) -> tuple[list[bytes | None], list[int]]:
-        """Read keys and record timestamps (ms) of partition 0 from offset `start` to its end."""
-        keys: list[bytes | None] = []
-        times: list[int] = []
+    async def tail(self, topic: str, starts: Mapping[int, int]) -> AsyncIterator[Records]:
+        """Read as `Connection.tail` says."""
         with Log.open(self._directory) as held:
-            while start + len(keys) < held.end_offset(topic, 0):
-                records = held.fetch(topic, 0, start + len(keys), 10_000, 1 << 24)
-                keys.extend(records.keys)
-                times.extend(records.timestamps)
-        return keys, times
+            for partition, end in held.end_offsets(topic).items():
+                first, offset = held.first_offset(topic, partition), starts.get(partition, 0)
+                offset = offset if first <= offset <= end else first
+                while offset < end:
+                    records = held.fetch(topic, partition, offset, TAIL_RECORDS, TAIL_BYTES)
+                    offset = records.offsets[-1] + 1
+                    yield records
 
     def __enter__(self) -> Self:
         self._held = Log.open(self._directory)

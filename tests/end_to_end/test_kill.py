@@ -1,4 +1,4 @@
-"""A worker killed with SIGKILL leaves no payment without an answer, and repeats only the same bytes."""
+"""A worker killed with SIGKILL leaves no payment without an answer, and none with two."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ KILLS = 2
 def test_killed_and_started_again(
     kind: str, make_place: MakePlace, make_run: MakeRun, sent: list[Sent], tmp_path: Path
 ) -> None:
-    """After two kills the answers, each taken once, are those of a worker that was never killed."""
+    """After two kills the answers are, in number and bytes, those of a worker that was never killed."""
     place = make_place(kind)
     place.send(sent)
     state = tmp_path / "state"
@@ -29,6 +29,6 @@ def test_killed_and_started_again(
         assert worker.stop() == 0
     undisturbed = make_run(kind)
     for topic in OUTPUTS:
-        once = dict.fromkeys(unnamed(got, place.prefix) for got in place.read(topic))
-        wanted = dict.fromkeys(unnamed(got, undisturbed.place.prefix) for got in undisturbed.answers[topic])
-        assert wanted.keys() == once.keys(), topic
+        found = [unnamed(got, place.prefix) for got in place.read(topic)]
+        wanted = [unnamed(got, undisturbed.place.prefix) for got in undisturbed.answers[topic]]
+        assert sorted(wanted) == sorted(found), topic

@@ -1,0 +1,248 @@
+"""The work on the partitions that share one state: answer payments, learn from outcomes, commit."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from streamer import faults
+from streamer.batch import Records
+from streamer.committer import Committer, GroupCommit
+from streamer.parts import Parts
+from streamer.rejections import Rejected
+from streamer.state.store import Position, positions_of
+
+LEARN_AT_ONCE = 32
+"""Examples learned before other work gets its turn; about 2 ms."""
+
+JOIN_AT_ONCE = 256
+"""Outcomes joined before other work gets its turn."""
+
+TICK_S = 0.05
+
+
+class Inputs(Protocol):
+    """What a task asks of its partitions."""
+
+    def end_offset(self, topic: str, partition: int) -> int | None:
+        """The next offset there will be; `None` if it is not known yet."""
+
+
+class Task:
+    """One engine with its learners and its state, from assignment to revocation.
+
+    `partitions` are those of payments and outcomes that it reads, by topic; `on_failure` is told what ends
+    the worker.
+    """
+
+    def __init__(
+        self,
+        parts: Parts,
+        inputs: Inputs,
+        partitions: Mapping[str, Collection[int]],
+        on_failure: Callable[[BaseException], None],
+    ) -> None:
+        self.parts = parts
+        self._inputs = inputs
+        self._partitions = partitions
+        self._topics = parts.settings.topics.resolved
+        self._committer = Committer(parts, on_failure)
+        self._progress = asyncio.Event()
+        self._last_handover = time.monotonic()
+        self._stopping = False
+
+    async def start(self, group_commit: GroupCommit) -> None:
+        """Send what a crash may have kept from the log; the group is told through `group_commit`."""
+        self._committer.group_commit = group_commit
+        await self._committer.resume()
+
+    async def commit(self) -> None:
+        """Commit what has been answered, for a rebalance."""
+        async with self._committer.gate:
+            await self._committer.commit()
+
+    async def finish(self) -> None:
+        """Commit everything; the next start has nothing to do again. No batch is answered after this."""
+        self._stopping = True
+        faults.reach("stop.begun")
+        async with self._committer.gate:
+            await self._committer.finish()
+
+    async def stop(self) -> None:
+        """Take no further batch and let a commit under way end."""
+        self._stopping = True
+        await self._committer.stop()
+
+    @property
+    def positions(self) -> Mapping[Position, int]:
+        """The next record to read of each partition that has been read."""
+        return self.parts.engine.positions
+
+    def lag(self) -> dict[Position, int]:
+        """Records of each partition of payments and outcomes that are there and not yet answered."""
+        done = {**self.parts.engine.positions, **self.parts.learning.positions}
+        found = {}
+        for topic, partitions in self._partitions.items():
+            for partition in partitions:
+                end = self._inputs.end_offset(topic, partition)
+                if end is not None:
+                    found[topic, partition] = max(0, end - done.get((topic, partition), 0))
+        return found
+
+    async def caught_up(self) -> None:
+        """Wait until everything there is has been answered and learned from."""
+        while sum(self.lag().values()) or self.parts.learning.waiting:
+            self._progress.clear()
+            try:
+                await asyncio.wait_for(self._progress.wait(), TICK_S)
+            except TimeoutError:
+                continue
+
+    async def answer(self, records: Records) -> bool:
+        """Decide a batch of payments; `False` where the task has ended: the batch is for the next start."""
+        parts = self.parts
+        async with self._committer.gate:
+            if self._stopping:
+                return False
+            answer = parts.engine.process(records)
+            await self._committer.answer(answer)
+        self._progress.set()
+        metrics = parts.metrics
+        metrics.payments(len(records))
+        metrics.batch(len(records))
+        metrics.decisions(answer.actions)
+        metrics.rejections(self._topics.payments_rejected, answer.codes)
+        metrics.entities_present(answer.present)
+        metrics.missing_rates(answer.unrated)
+        metrics.latencies(time.time() - np.array(records.timestamps) / 1000.0)
+        return True
+
+    async def learn_from(self, records: Records) -> bool:
+        """Join a batch of outcomes to their payments and learn from them; always `True`."""
+        learning = self.parts.learning
+        ends = self._payment_ends()
+        outcomes, rejected = learning.read(records)
+        await self._reject(records, rejected)
+        at = 0
+        while at < len(outcomes):
+            now = await self._arrived([outcome.event_time for _, outcome in outcomes[at : at + JOIN_AT_ONCE]])
+            joined = outcomes[at : at + now]
+            unknown = learning.join([outcome for _, outcome in joined])
+            if unknown:
+                await self._until(lambda: self._has_reached(ends))
+                again = [joined[index] for index in unknown]
+                lost = learning.join([outcome for _, outcome in again])
+                await self._reject(records, [_unknown(*again[index]) for index in lost])
+            at += now
+            learning.advance(records.topic, records.partition, records.offsets[joined[-1][0]] + 1)
+            await self._learn()
+        learning.advance(records.topic, records.partition, records.offsets[-1] + 1)
+        self._progress.set()
+        return True
+
+    async def tick(self) -> None:
+        """What has to happen without a record: a commit of what is left, and payments that grow old."""
+        parts = self.parts
+        async with self._committer.gate:
+            if parts.engine.changed:
+                self._committer.start_if_due()
+        clock = max(parts.store.progress.greatest.values(), default=0)
+        while parts.learning.mature(clock):
+            await self._learn()
+        await self._learn()
+
+    async def hand_over(self) -> None:
+        """Let a commit take in what was learned, if there is anything."""
+        parts = self.parts
+        if parts.learning.waiting or not parts.learning.has_news:
+            return
+        if parts.published.is_ahead(self._topics.payments, parts.engine.positions):
+            return
+        self._last_handover = time.monotonic()
+        await self._committer.take_in(parts.learning.hand_over())
+
+    def show(self) -> None:
+        """Bring the figures that are not counted by batch up to date."""
+        metrics, learning, engine = self.parts.metrics, self.parts.learning, self.parts.engine
+        for (topic, partition), records in self.lag().items():
+            metrics.lag(topic, partition, records)
+        metrics.outcomes(learning.kinds)
+        learning.kinds.clear()
+        for model, count in learning.learned.items():
+            metrics.learned(model, count)
+        learning.learned.clear()
+        for model, version in engine.versions.items():
+            metrics.model_version(model, version)
+        metrics.state_bytes(self.parts.store.size_bytes())
+        for entity, keys in engine.keys.items():
+            metrics.state_keys(entity, keys)
+        metrics.swept(engine.swept)
+        engine.swept.clear()
+
+    async def _reject(self, records: Records, rejected: list[Rejected]) -> None:
+        """Answer outcomes that are none; before their position is passed, so that no answer is lost."""
+        await self._committer.send(self.parts.learning.reject(records, rejected))
+        codes = Counter(item.code for item in rejected)
+        self.parts.metrics.rejections(self._topics.outcomes_rejected, codes)
+
+    async def _arrived(self, times: list[int]) -> int:
+        """Wait until the first of these outcomes lies in the past of the payments; how many do then."""
+        while True:
+            clock = max(self.parts.store.progress.greatest.values(), default=0)
+            now = next((index for index, moment in enumerate(times) if moment > clock), len(times))
+            if now:
+                return now
+            if self._has_reached(self._payment_ends()):
+                return len(times)
+            await self._next_commit()
+
+    async def _learn(self) -> None:
+        """Learn all that is queued, in short turns, and hand over when it is time."""
+        learning = self.parts.learning
+        while learning.learn(LEARN_AT_ONCE):  # noqa: ASYNC110 - a turn for the payments, not a wait
+            await asyncio.sleep(0)
+        self._progress.set()
+        waited = (time.monotonic() - self._last_handover) * 1000.0
+        if learning.has_news and waited >= self.parts.settings.models.snapshot_interval_ms:
+            await self.hand_over()
+
+    def _payment_ends(self) -> dict[Position, int]:
+        """The ends of the payments' partitions, as far as they are known."""
+        topic = self._topics.payments
+        ends = {
+            (topic, partition): self._inputs.end_offset(topic, partition)
+            for partition in self._partitions[topic]
+        }
+        return {position: end for position, end in ends.items() if end is not None}
+
+    def _has_reached(self, ends: Mapping[Position, int]) -> bool:
+        stored = positions_of(self.parts.store.progress)
+        known = len(ends) == len(self._partitions[self._topics.payments])
+        return known and all(stored.get(position, 0) >= end for position, end in ends.items())
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        while not condition():
+            await self._next_commit()
+
+    async def _next_commit(self) -> None:
+        async def committed() -> None:
+            async with self._committer.committed:
+                await self._committer.committed.wait()
+
+        try:
+            await asyncio.wait_for(committed(), TICK_S)
+        except TimeoutError:
+            return
+
+
+def _unknown(index: int, outcome: Any) -> Rejected:
+    return Rejected(
+        index,
+        "unknown_payment",
+        f"Expected the payment_id of a decided payment, got one that was never decided here"
+        f" or whose retention has passed - at `$.payment_id`; outcome {outcome.outcome_id!r}",
+        outcome.payment_id,
+    )
