@@ -54,7 +54,6 @@ class Agents:
             fetch_max_wait_ms=settings.buffers.fetch_max_wait_ms,
             fetch_max_bytes=settings.buffers.fetch_max_bytes,
             batch_max_records=settings.buffers.batch_max_records,
-            sole_topics=frozenset((self._topics.payments, self._topics.outcomes)),
             security=settings.kafka.security(),
         )
         self.app.agent(self._topic(self._topics.payments), name="payments", concurrency=1)(self._payments)

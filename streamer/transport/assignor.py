@@ -1,76 +1,153 @@
-"""Which worker of the group gets which partition."""
+"""Which worker of the group gets which shard: the partitions of all topics that share one state."""
 
-import struct
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 
+import msgspec
 from aiokafka.cluster import ClusterMetadata
 from aiokafka.coordinator.assignors.abstract import AbstractPartitionAssignor
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment as MemberAssignment
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberMetadata as MemberMetadata
 
-# What a member claims: when it was made owner of the sole topics (milliseconds since 1970); 0 is no claim.
-_CLAIM = struct.Struct(">q")
+
+class Claim(msgspec.Struct, frozen=True, array_like=True):
+    """What a member tells of itself when the group is shared out."""
+
+    owned: dict[int, int] = {}
+    """Shard to when it was given to this member, in milliseconds since 1970."""
+    warm: dict[int, int] = {}
+    """Shard to how far this member's copy of its state has come; only to be compared."""
 
 
-def assign(
-    partitions: Mapping[str, Collection[int]],
-    subscriptions: Mapping[str, Collection[str]],
-    claims: Mapping[str, int],
-    sole_topics: Collection[str],
-) -> tuple[dict[str, dict[str, list[int]]], str | None]:
-    """Share out each topic's partitions among the members that subscribe to it, and name the sole owner.
+class Share(msgspec.Struct, frozen=True, array_like=True):
+    """What a member is given. `granted` is when, in milliseconds since 1970."""
 
-    All partitions of all `sole_topics` go to one member, the one with the greatest claim of those there.
-    Partition n of every other topic goes round the members by n, so that topics with equally many partitions
-    are partitioned alike.
+    active: list[int] = []
+    standby: list[int] = []
+    granted: int = 0
 
-    >>> assign({"a": [0, 1], "one": [0, 1]}, {"m": ["a", "one"], "n": ["a", "one"]}, {"n": 3}, {"one"})
-    ({'m': {'a': [0]}, 'n': {'a': [1], 'one': [0, 1]}}, 'n')
+
+@dataclass(slots=True)
+class _Hand:
+    """What a member has been dealt so far, of at most `room` shards."""
+
+    claim: Claim
+    room: int = 0
+    active: list[int] = field(default_factory=list)
+    standby: list[int] = field(default_factory=list)
+
+
+def share_out(shards: int, claims: Mapping[str, Claim], standbys: int = 0) -> dict[str, Share]:
+    """Deal `shards` to the members: evenly, and so that as little state as possible has to move.
+
+    A shard stays with its owner, the member with the latest grant, while that has no more than its part; else
+    it goes to the member whose copy of its state has come farthest and that has room. Each shard gets
+    `standbys` members beside its owner that keep a copy, as far as there are so many.
+
+    >>> share_out(3, {"old": Claim({0: 5, 1: 5, 2: 5}), "new": Claim()}, standbys=1)
+    {'new': Share(active=[2], standby=[0, 1], granted=0), 'old': Share(active=[0, 1], standby=[2], granted=0)}
     """
-    shares: dict[str, dict[str, list[int]]] = {member: {} for member in sorted(subscriptions)}
-    sole = sorted(topic for topic in partitions if topic in sole_topics)
-    able = [member for member in shares if any(topic in subscriptions[member] for topic in sole)]
-    owner = max(able, key=lambda member: claims.get(member, 0), default=None)
-    for topic in sorted(partitions):
-        members = [member for member in shares if topic in subscriptions[member]]
-        if topic in sole and owner in members:
-            members = [owner]
-        for partition in sorted(partitions[topic]) if members else ():
-            shares[members[partition % len(members)]].setdefault(topic, []).append(partition)
-    return shares, owner
+    hands = {name: _Hand(claims[name]) for name in sorted(claims)}
+    owners: dict[int, tuple[int, str]] = {}
+    for name, hand in hands.items():
+        for shard, granted in hand.claim.owned.items():
+            if shard < shards:
+                owners[shard] = max(owners.get(shard, (0, "")), (granted, name))
+    held = {name: sum(owner == name for _, owner in owners.values()) for name in hands}
+    # Who holds most gets what does not divide: so the fewest have to move.
+    for rank, name in enumerate(sorted(hands, key=lambda name: (-held[name], name))):
+        hands[name].room = shards // len(hands) + (rank < shards % len(hands))
+    for shard, (_, name) in sorted(owners.items()):
+        if len(hands[name].active) < hands[name].room:
+            hands[name].active.append(shard)
+    dealt = {shard for hand in hands.values() for shard in hand.active}
+    for shard in sorted(set(range(shards)) - dealt):
+        able = [name for name, hand in hands.items() if len(hand.active) < hand.room]
+        best = max(able, key=lambda name: (_warmth(hands[name], shard), -len(hands[name].active)))
+        hands[best].active.append(shard)
+    for shard in range(shards):
+        others = [name for name, hand in hands.items() if shard not in hand.active]
+        others.sort(key=lambda name: (len(hands[name].standby), -_warmth(hands[name], shard)))
+        for name in others[:standbys]:
+            hands[name].standby.append(shard)
+    return {name: Share(sorted(hand.active), sorted(hand.standby)) for name, hand in hands.items()}
 
 
-class SoleAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
-    """`assign` as aiokafka wants it. Members tell the group's leader what they own: its only memory."""
+def _warmth(hand: _Hand, shard: int) -> int:
+    return hand.claim.warm.get(shard, -1)
+
+
+def partitions_in(
+    active: Collection[int], shards: int, partitions: Mapping[str, Collection[int]]
+) -> dict[str, list[int]]:
+    """The partitions of each topic that belong to the active shards: partition n to shard n modulo `shards`.
+
+    >>> partitions_in([1], 2, {"payments": [0, 1, 2, 3], "one": [0]})
+    {'payments': [1, 3]}
+    """
+    owned = {
+        topic: [number for number in sorted(numbers) if number % shards in active]
+        for topic, numbers in sorted(partitions.items())
+    }
+    return {topic: numbers for topic, numbers in owned.items() if numbers}
+
+
+class ShardAssignor(AbstractPartitionAssignor):  # type: ignore[misc]
+    """`share_out` as aiokafka wants it. Members tell the group's leader what they own: its only memory.
+
+    `warm` is asked how far the copies of shards that this member keeps have come.
+    """
 
     name = "streamer"
 
-    def __init__(self, sole_topics: Iterable[str], clock: Callable[[], float] = time.time) -> None:
-        self.sole_topics = frozenset(sole_topics)
+    def __init__(
+        self,
+        shards: int,
+        standbys: int = 0,
+        warm: Callable[[], Mapping[int, int]] = dict,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.share = Share()
+        """What this member was given last."""
+        self._shards = shards
+        self._standbys = standbys
+        self._warm = warm
         self._clock = clock
-        self._claim = 0
+        self._owned: dict[int, int] = {}
 
     def metadata(self, topics: Iterable[str]) -> MemberMetadata:
-        """Say what this member subscribes to and whether it owns the sole topics."""
-        return MemberMetadata(0, sorted(topics), _CLAIM.pack(self._claim))
+        """Say what this member subscribes to, what it owns and of what it keeps a copy."""
+        claim = Claim(self._owned, dict(self._warm()))
+        return MemberMetadata(0, sorted(topics), msgspec.msgpack.encode(claim))
 
     def assign(
         self, cluster: ClusterMetadata, members: Mapping[str, MemberMetadata]
     ) -> dict[str, MemberAssignment]:
         """Share out as the group's leader."""
-        subscriptions = {member: metadata.subscription for member, metadata in members.items()}
-        topics = {topic for subscription in subscriptions.values() for topic in subscription}
-        claims = {member: _CLAIM.unpack(metadata.user_data)[0] for member, metadata in members.items()}
-        known = {topic: cluster.partitions_for_topic(topic) or () for topic in topics}
-        shares, owner = assign(known, subscriptions, claims, self.sole_topics)
+        claims = {name: _read(metadata.user_data) for name, metadata in members.items()}
         # A member that comes back after it was given up claims an older time than who has replaced it.
-        grant = max(int(self._clock() * 1000), max(claims.values()) + 1)
-        return {
-            member: MemberAssignment(0, sorted(share.items()), _CLAIM.pack(grant if member == owner else 0))
-            for member, share in shares.items()
-        }
+        latest = max((time for claim in claims.values() for time in claim.owned.values()), default=0)
+        granted = max(int(self._clock() * 1000), latest + 1)
+        assigned = {}
+        for name, share in share_out(self._shards, claims, self._standbys).items():
+            topics = {
+                topic: cluster.partitions_for_topic(topic) or () for topic in members[name].subscription
+            }
+            owned = partitions_in(share.active, self._shards, topics)
+            told = msgspec.msgpack.encode(Share(share.active, share.standby, granted))
+            assigned[name] = MemberAssignment(0, sorted(owned.items()), told)
+        return assigned
 
     def on_assignment(self, assignment: MemberAssignment) -> None:
-        """Remember for the next time whether this member owns the sole topics."""
-        (self._claim,) = _CLAIM.unpack(assignment.user_data)
+        """Remember what this member was given, and since when it has owned each shard."""
+        self.share = msgspec.msgpack.decode(assignment.user_data, type=Share)
+        self._owned = dict.fromkeys(self.share.active, self.share.granted)
+
+
+def _read(user_data: bytes | None) -> Claim:
+    """The claim of a member; of one that runs another version, none."""
+    try:
+        return msgspec.msgpack.decode(user_data or b"", type=Claim)
+    except msgspec.DecodeError:
+        return Claim()

@@ -3,7 +3,7 @@
 # ruff: noqa: SLF001 - aiokafka shows neither its fetcher nor its assignment; Faust's own driver reaches in too
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import aiokafka
@@ -15,7 +15,7 @@ from faust.types import TP
 
 from streamer.batch import Records
 from streamer.errors import StateError, StreamerError
-from streamer.transport.assignor import SoleAssignor
+from streamer.transport.assignor import ShardAssignor
 from streamer.transport.batching import BatchConductor, BatchConsumer, NoProducer, rim_of
 
 COMMIT_TIMEOUT_S = 5.0
@@ -62,6 +62,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     """The consumer's own thread and event loop; what starts with `_` runs there."""
 
     consumer: "Consumer"
+    assignor: ShardAssignor
 
     # The assignment whose positions are the store's. Records of any other are aiokafka's guess: never taken.
     _placed: object = None
@@ -71,12 +72,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
         rim = rim_of(self.app)
+        self.assignor = ShardAssignor(rim.shards, rim.standbys, rim.warm)
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
             group_instance_id=conf.consumer_group_instance_id,
             bootstrap_servers=driver.server_list(transport.url, transport.default_port),
-            partition_assignment_strategy=[SoleAssignor(rim.sole_topics)],
+            partition_assignment_strategy=[self.assignor],
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
@@ -248,6 +250,11 @@ class Consumer(BatchConsumer, driver.Consumer):
         The store is the truth: a failure here is logged and the next commit makes up for it.
         """
         return await self._thread.commit_positions(positions)
+
+    @property
+    def standby(self) -> Collection[int]:
+        """The shards of others that this worker is to keep a copy of."""
+        return self._thread.assignor.share.standby
 
     def end_offset(self, topic: str, partition: int) -> int | None:
         """Return the next offset there will be, as of the last fetch; `None` if not known here."""

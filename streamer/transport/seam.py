@@ -105,8 +105,9 @@ class Rim:
 
     `start_positions` is asked after each rebalance for the partitions assigned (topic, partition) and answers
     the offset to read next of each; `None` means from the beginning. `commit` replaces Faust's own commit.
-    The partitions of `sole_topics` all go to one and the same worker. `security` has aiokafka's names:
-    `security_protocol`, `sasl_*`, `ssl_context`.
+    Partition n of every topic belongs to shard n modulo `shards`, and a shard goes to one worker as a whole;
+    `standbys` others are told to keep a copy of its state, of which `warm` says how far they have come.
+    `security` has aiokafka's names: `security_protocol`, `sasl_*`, `ssl_context`.
     """
 
     start_positions: Callable[[Iterable[tuple[str, int]]], Mapping[tuple[str, int], int | None]]
@@ -115,5 +116,7 @@ class Rim:
     fetch_max_wait_ms: int = 10
     fetch_max_bytes: int = 4 << 20
     batch_max_records: int = 1000
-    sole_topics: frozenset[str] = frozenset()
+    shards: int = 1
+    standbys: int = 0
+    warm: Callable[[], Mapping[int, int]] = dict
     security: Mapping[str, object] = field(default_factory=dict)

@@ -19,7 +19,6 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from streamer.batch import Outgoing
 from streamer.errors import ConfigError, StateError, StreamerError
 from streamer.transport import kafka
-from streamer.transport.assignor import SoleAssignor, assign
 from streamer.transport.kafka_admin import KafkaAdmin
 from streamer.transport.kafka_publisher import (
     KafkaPublisher,
@@ -91,65 +90,6 @@ def test_murmur2_of_many_keys_is_kafkas(keys: list[bytes], long: bytes) -> None:
 def test_records_without_a_key_stay_together() -> None:
     """A batch's records without a key go to the partition named for them, those with a key to their own."""
     assert partitions_of([None, b"21", None], 8, keyless=5) == [5, 4, 5]
-
-
-@given(
-    st.dictionaries(st.sampled_from("abcdef"), st.integers(1, 7), min_size=1),
-    st.integers(1, 5),
-    st.frozensets(st.sampled_from("abcdef")),
-    st.dictionaries(st.integers(0, 6), st.integers(1, 9)),
-)
-def test_assignment_is_whole_and_sole(
-    topics: dict[str, int], members: int, sole: frozenset[str], claims: dict[int, int]
-) -> None:
-    """Every partition has one owner; the sole topics share one, the greatest claimant that is there."""
-    partitions = {topic: range(count) for topic, count in topics.items()}
-    names = [f"m{number}" for number in range(members)]
-    claimed = {f"m{number}": claim for number, claim in claims.items()}
-    shares, owner = assign(partitions, {name: list(topics) for name in names}, claimed, sole)
-    owners = {
-        (topic, partition): member
-        for member, share in shares.items()
-        for topic, owned in share.items()
-        for partition in owned
-    }
-    assert sum(map(len, (owned for share in shares.values() for owned in share.values()))) == len(owners)
-    assert {(topic, number) for topic, count in topics.items() for number in range(count)} == set(owners)
-    sole_owners = {member for (topic, _), member in owners.items() if topic in sole}
-    assert sole_owners == ({owner} if sole & topics.keys() else set())
-    if sole_owners:
-        assert max(claimed.get(name, 0) for name in names) == claimed.get(str(owner), 0)
-
-
-def test_topics_with_equal_partitions_are_partitioned_alike() -> None:
-    """Partition n of two topics has the same owner, and the partitions are spread."""
-    shares, _ = assign({"a": range(4), "b": range(4)}, {"m": "ab", "n": "ab"}, {}, ())
-    assert shares == {"m": {"a": [0, 2], "b": [0, 2]}, "n": {"a": [1, 3], "b": [1, 3]}}
-
-
-def test_the_sole_owner_stays_until_it_leaves() -> None:
-    """Members tell a new leader who owns the sole topics: a newcomer that sorts first does not get them."""
-
-    class Cluster:
-        def partitions_for_topic(self, _topic: str) -> set[int]:
-            return {0, 1}
-
-    def rebalance(members: dict[str, SoleAssignor]) -> str:
-        leader = next(iter(members.values()))
-        metadata = {name: member.metadata(["one", "many"]) for name, member in members.items()}
-        decoded = {name: type(item).decode(item.encode()) for name, item in metadata.items()}
-        for name, share in leader.assign(Cluster(), decoded).items():
-            members[name].on_assignment(type(share).decode(share.encode()))
-            if ("one", [0, 1]) in share.assignment:
-                owner = name
-        return owner
-
-    seconds = itertools.count()
-    assignors = {name: SoleAssignor({"one"}, clock=lambda: next(seconds)) for name in "abc"}
-    assert rebalance({"b": assignors["b"]}) == "b"
-    assert rebalance({"a": assignors["a"], "b": assignors["b"], "c": assignors["c"]}) == "b"
-    assert rebalance({"a": assignors["a"], "c": assignors["c"]}) == "a"
-    assert rebalance({"c": assignors["c"], "a": assignors["a"], "b": assignors["b"]}) == "a"
 
 
 def test_a_broker_that_is_not_there_is_said_at_once() -> None:
@@ -247,11 +187,11 @@ def test_a_restart_goes_on_where_the_store_stands(stage: Stage, eventually: Call
 @pytest.mark.kafka
 def test_partitions_move_without_loss(stage: Stage, eventually: Callable[..., Any]) -> None:
     """A second worker takes half of the partitions and leaves again; with a shared store nothing is lost."""
-    topic, sole = stage.topic, stage.other
-    stage.admin.create([TopicSpec(topic, partitions=4), TopicSpec(sole, partitions=2)])
-    all_partitions = {(topic, number) for number in range(4)} | {(sole, 0), (sole, 1)}
+    topic, other = stage.topic, stage.other
+    stage.admin.create([TopicSpec(topic, partitions=4), TopicSpec(other, partitions=2)])
+    all_partitions = {(topic, number) for number in range(4)} | {(other, 0), (other, 1)}
     store: dict[tuple[str, int], int | None] = {}
-    sinks = [stage.sink(topic, sole, sole_topics=frozenset([sole])) for _ in range(2)]
+    sinks = [stage.sink(topic, other, shards=2) for _ in range(2)]
     for sink in sinks:
         sink.positions = store
 
@@ -280,8 +220,8 @@ def test_partitions_move_without_loss(stage: Stage, eventually: Callable[..., An
         async with sinks[0].running():
             await eventually(lambda: sinks[0].assigned == all_partitions)
             async with sinks[1].running():
-                await eventually(lambda: len(sinks[1].assigned) == 2 and len(sinks[0].assigned) == 4)
-                assert {(sole, 0), (sole, 1)} < sinks[0].assigned
+                await eventually(lambda: len(sinks[1].assigned) == len(sinks[0].assigned) == 3)
+                assert sinks[0].assigned == {(topic, 0), (topic, 2), (other, 0)}
                 await eventually(lambda: len(sinks[1].batches) > 20)
             await eventually(lambda: sinks[0].assigned == all_partitions)
             enough.set()
