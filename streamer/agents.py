@@ -1,6 +1,7 @@
 """The Faust app: it moves batches to the tasks of their partitions, and stops without loss."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -14,15 +15,15 @@ from streamer.state.store import Position
 from streamer.task import TICK_S, Task
 from streamer.transport.seam import Buffer, Rim
 
-OpenParts = Callable[[], Awaitable[Parts]]
-"""Brings the state up to date and puts together what works on it."""
+OpenParts = Callable[[int], Awaitable[Parts]]
+"""Brings the state of a shard up to date and puts together what works on it."""
 
 
 class Agents:
     """The live rim of one worker. `failure` is what ended it, if anything did.
 
-    `open_parts` is called when partitions are assigned; who has none stands by. `partitions` are the numbers
-    of partitions of the input topics.
+    `open_parts` is called for each of the `shards` that is assigned; who has none stands by. `partitions` are
+    the numbers of partitions of the topics that are read; number n belongs to shard n modulo `shards`.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - put together in one place
@@ -33,12 +34,13 @@ class Agents:
         url: Any,
         group: str,
         partitions: Mapping[str, int],
+        shards: int = 1,
     ) -> None:
         self._open_parts = open_parts
         self._metrics = metrics
         self._partitions = partitions
-        self._topics = settings.topics.resolved
-        self._task: Task | None = None
+        self._shards = shards
+        self._tasks: dict[int, Task] = {}
         self._assigning = asyncio.Lock()
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
@@ -55,9 +57,12 @@ class Agents:
             fetch_max_bytes=settings.buffers.fetch_max_bytes,
             batch_max_records=settings.buffers.batch_max_records,
             security=settings.kafka.security(),
+            shards=shards,
         )
-        self.app.agent(self._topic(self._topics.payments), name="payments", concurrency=1)(self._payments)
-        self.app.agent(self._topic(self._topics.outcomes), name="outcomes", concurrency=1)(self._outcomes)
+        outcomes = settings.topics.resolved.outcomes
+        others = [topic for topic in partitions if topic != outcomes]
+        self.app.agent(self._topic(*others), name="payments", concurrency=1)(self._payments)
+        self.app.agent(self._topic(outcomes), name="outcomes", concurrency=1)(self._outcomes)
         self.app.on_rebalance_complete.connect(self._on_rebalance_complete)
         self.app.on_partitions_revoked.connect(self._on_partitions_revoked)
 
@@ -76,11 +81,11 @@ class Agents:
         await asyncio.gather(*waiting, tick, return_exceptions=True)
         failure = self.failure or self.app.crash_reason
         try:
-            if failure is None and self._task is not None:
-                await self._task.finish()
+            if failure is None:
+                await asyncio.gather(*(task.finish() for task in self._tasks.values()))
         finally:
-            if self._task is not None:
-                await self._task.stop()
+            for shard in list(self._tasks):
+                await self._end(shard)
             await self.app.stop()
         if failure is not None:
             raise failure
@@ -94,54 +99,80 @@ class Agents:
     @property
     def versions(self) -> Mapping[str, int]:
         """The version of each model that decides."""
-        return {} if self._task is None else self._task.parts.engine.versions
+        found: dict[str, int] = {}
+        for task in self._tasks.values():
+            for model, version in task.parts.engine.versions.items():
+                found[model] = max(version, found.get(model, 0))
+        return found
 
     async def caught_up(self) -> None:
         """Wait until everything there is has been answered and learned from; only once `assigned` is set."""
-        if self._task is not None:
-            await self._task.caught_up()
+        for task in self._tasks.values():
+            await task.caught_up()
 
     async def hand_over(self) -> None:
         """Let a commit take in what was learned, if there is anything."""
-        if self._task is not None:
-            await self._task.hand_over()
+        for task in self._tasks.values():
+            await task.hand_over()
 
     async def _payments(self, stream: Any) -> None:
-        await self._each(stream, Task.answer)
-
-    async def _outcomes(self, stream: Any) -> None:
-        await self._each(stream, Task.learn_from)
-
-    async def _each(self, stream: Any, work: Callable[[Task, Records], Awaitable[bool]]) -> None:
-        """Do the work of an agent, batch by batch; nothing escapes it."""
         async for records in stream:
             try:
-                if self._task is None or not await work(self._task, records):
-                    await _for_ever()
-            except asyncio.CancelledError:
-                raise
-            except Exception as error:  # noqa: BLE001 - Faust would skip the batch and go on
-                self.fail(error)
-                await _for_ever()
+                await self._work(records, Task.answer)
             finally:
-                self.buffer.give_back(records.topic, records.partition, records.nbytes)
+                self._give_back(records)
+
+    async def _outcomes(self, stream: Any) -> None:
+        async for records in stream:
+            await self._work(records, Task.learn_from)
+
+    async def _work(self, records: Records, work: Callable[[Task, Records], Awaitable[bool]]) -> None:
+        """Do the work of an agent on one batch; nothing escapes it."""
+        task = self._tasks.get(records.partition % self._shards)
+        if task is None:
+            return  # it was revoked with its partition, and its next owner reads the batch again
+        try:
+            if not await work(task, records):
+                await _for_ever()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - Faust would skip the batch and go on
+            self.fail(error)
+            await _for_ever()
+
+    def _give_back(self, records: Records) -> None:
+        self.buffer.give_back(records.topic, records.partition, records.nbytes)
 
     async def _tick(self) -> None:
         """What has to happen without a record."""
         try:
             while not self._stopping:
                 await asyncio.sleep(TICK_S)
-                if self.ready and self._task is not None:
-                    await self._task.tick()
-                    self._task.show()
-                    self._metrics.buffered(self.buffer.held)
+                if self.ready:
+                    for task in list(self._tasks.values()):
+                        await task.tick()
+                        task.show()
+                    self._show()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a task that dies silently would stop commits
             self.fail(error)
 
+    def _show(self) -> None:
+        """Bring the figures up to date that add up over the tasks."""
+        metrics = self._metrics
+        metrics.buffered(self.buffer.held)
+        metrics.state_bytes(sum(task.parts.store.size_bytes() for task in self._tasks.values()))
+        keys: Counter[str] = Counter()
+        for task in self._tasks.values():
+            keys.update(task.parts.engine.keys)
+        for entity, count in keys.items():
+            metrics.state_keys(entity, count)
+
     def _start_positions(self, assigned: Iterable[Position]) -> Mapping[Position, int | None]:
-        reached: Mapping[Position, int] = {} if self._task is None else self._task.positions
+        reached: dict[Position, int] = {}
+        for task in self._tasks.values():
+            reached.update(task.positions)
         return {position: reached.get(position) for position in assigned}
 
     async def _nothing_to_commit(self) -> bool:
@@ -151,9 +182,12 @@ class Agents:
         """Bring the state of what is assigned to life, before the first record is read."""
         try:
             async with self._assigning:
-                if self.app.consumer.assignment() and self._task is None:
-                    await self._begin()
-                self.ready = self._task is not None
+                wanted = {tp.partition % self._shards for tp in self.app.consumer.assignment()}
+                for shard in self._tasks.keys() - wanted:
+                    await self._end(shard)
+                for shard in sorted(wanted - self._tasks.keys()):
+                    await self._begin(shard)
+                self.ready = bool(wanted)
         except BaseException as error:
             # Faust would log it and stand still; also where a client of a broken connection cancels itself.
             if not self._stopping:
@@ -162,19 +196,25 @@ class Agents:
         if self.ready:
             self.assigned.set()
 
-    async def _begin(self) -> None:
-        partitions = {topic: range(count) for topic, count in self._partitions.items()}
-        task = Task(await self._open_parts(), self.app.consumer, partitions, self.fail)
+    async def _begin(self, shard: int) -> None:
+        partitions = {topic: range(shard, count, self._shards) for topic, count in self._partitions.items()}
+        parts = await self._open_parts(shard)
+        task = Task(parts, self.app.consumer, partitions, self.fail, self._give_back)
         await task.start(self.app.consumer.commit_positions)
-        self._task = task
+        self._tasks[shard] = task
+
+    async def _end(self, shard: int) -> None:
+        task = self._tasks.pop(shard)
+        await task.stop()
+        task.parts.close()
 
     async def _on_partitions_revoked(self, _: object, revoked: Iterable[object], **__: object) -> None:
         self.ready = False
-        if set(revoked) and self._task is not None:
-            await self._task.commit()
+        if set(revoked):
+            await asyncio.gather(*(task.revoke() for task in self._tasks.values()))
 
-    def _topic(self, name: str) -> Any:
-        return self.app.topic(name, key_serializer="raw", value_serializer="raw")
+    def _topic(self, *names: str) -> Any:
+        return self.app.topic(*names, key_serializer="raw", value_serializer="raw")
 
 
 async def _for_ever() -> None:

@@ -1,5 +1,6 @@
 """What one worker is made of, put together once and handed to those who move it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from streamer.engine import Engine
@@ -23,3 +24,5 @@ class Parts:
     settings: Settings
     published: Published = field(default_factory=Published)
     """What a run before this one has sent already."""
+    close: Callable[[], None] = lambda: None
+    """Let go of the store."""

@@ -1,6 +1,7 @@
 """The work on the partitions that share one state: answer payments, learn from outcomes, commit."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -23,6 +24,8 @@ JOIN_AT_ONCE = 256
 
 TICK_S = 0.05
 
+_NOTHING = Records("", 0, [], [], [], [], [], 0)
+
 
 class Inputs(Protocol):
     """What a task asks of its partitions."""
@@ -31,11 +34,15 @@ class Inputs(Protocol):
         """The next offset there will be; `None` if it is not known yet."""
 
 
+class _RevokedError(Exception):
+    """The partitions have been revoked: what was read of them will be read again."""
+
+
 class Task:
     """One engine with its learners and its state, from assignment to revocation.
 
-    `partitions` are those of payments and outcomes that it reads, by topic; `on_failure` is told what ends
-    the worker.
+    `partitions` are those that it reads, by topic, payments and outcomes among them; `on_failure` is told
+    what ends the worker; `done` is told of each batch of outcomes that leaves memory.
     """
 
     def __init__(
@@ -44,23 +51,31 @@ class Task:
         inputs: Inputs,
         partitions: Mapping[str, Collection[int]],
         on_failure: Callable[[BaseException], None],
+        done: Callable[[Records], None],
     ) -> None:
         self.parts = parts
         self._inputs = inputs
         self._partitions = partitions
         self._topics = parts.settings.topics.resolved
         self._committer = Committer(parts, on_failure)
+        self._on_failure = on_failure
+        self._done = done
         self._progress = asyncio.Event()
         self._last_handover = time.monotonic()
         self._stopping = False
+        self._revocations = 0
+        self._outcomes: asyncio.Queue[tuple[int, Records]] = asyncio.Queue()
+        self._learner: asyncio.Task[None] | None = None
 
     async def start(self, group_commit: GroupCommit) -> None:
         """Send what a crash may have kept from the log; the group is told through `group_commit`."""
         self._committer.group_commit = group_commit
         await self._committer.resume()
+        self._learner = asyncio.ensure_future(self._learn_in_turn())
 
-    async def commit(self) -> None:
-        """Commit what has been answered, for a rebalance."""
+    async def revoke(self) -> None:
+        """Commit what has been answered, for a rebalance; outcomes not yet taken in will be read again."""
+        self._revocations += 1
         async with self._committer.gate:
             await self._committer.commit()
 
@@ -74,6 +89,10 @@ class Task:
     async def stop(self) -> None:
         """Take no further batch and let a commit under way end."""
         self._stopping = True
+        self._revocations += 1
+        if self._learner is not None:
+            self._outcomes.put_nowait((-1, _NOTHING))
+            await asyncio.wait([self._learner])
         await self._committer.stop()
 
     @property
@@ -121,7 +140,28 @@ class Task:
         return True
 
     async def learn_from(self, records: Records) -> bool:
-        """Join a batch of outcomes to their payments and learn from them; always `True`."""
+        """Let a batch of outcomes be joined to their payments and learned from, in its turn; always `True`.
+
+        Outcomes may have to wait for their payments, and nobody else's are to wait for that.
+        """
+        self._outcomes.put_nowait((self._revocations, records))
+        return True
+
+    async def _learn_in_turn(self) -> None:
+        try:
+            while not self._stopping:
+                revocations, records = await self._outcomes.get()
+                if revocations == self._revocations:
+                    with contextlib.suppress(_RevokedError):
+                        await self._join(records)
+                if revocations == self._revocations:
+                    self._done(records)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a task that dies silently would stop learning
+            self._on_failure(error)
+
+    async def _join(self, records: Records) -> None:
         learning = self.parts.learning
         ends = self._payment_ends()
         outcomes, rejected = learning.read(records)
@@ -141,7 +181,6 @@ class Task:
             await self._learn()
         learning.advance(records.topic, records.partition, records.offsets[-1] + 1)
         self._progress.set()
-        return True
 
     async def tick(self) -> None:
         """What has to happen without a record: a commit of what is left, and payments that grow old."""
@@ -165,7 +204,7 @@ class Task:
         await self._committer.take_in(parts.learning.hand_over())
 
     def show(self) -> None:
-        """Bring the figures that are not counted by batch up to date."""
+        """Bring the figures up to date that are not counted by batch and that are this task's alone."""
         metrics, learning, engine = self.parts.metrics, self.parts.learning, self.parts.engine
         for (topic, partition), records in self.lag().items():
             metrics.lag(topic, partition, records)
@@ -176,9 +215,6 @@ class Task:
         learning.learned.clear()
         for model, version in engine.versions.items():
             metrics.model_version(model, version)
-        metrics.state_bytes(self.parts.store.size_bytes())
-        for entity, keys in engine.keys.items():
-            metrics.state_keys(entity, keys)
         metrics.swept(engine.swept)
         engine.swept.clear()
 
@@ -228,14 +264,17 @@ class Task:
             await self._next_commit()
 
     async def _next_commit(self) -> None:
+        """Wait for it, or for a moment; raises where the partitions are revoked meanwhile."""
+        revocations = self._revocations
+
         async def committed() -> None:
             async with self._committer.committed:
                 await self._committer.committed.wait()
 
-        try:
+        with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(committed(), TICK_S)
-        except TimeoutError:
-            return
+        if revocations != self._revocations:
+            raise _RevokedError
 
 
 def _unknown(index: int, outcome: Any) -> Rejected:

@@ -144,7 +144,7 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
     await publisher.start()
     try:
         agents = Agents(
-            lambda: open_parts(site, publisher),
+            lambda _: open_parts(site, publisher),
             job.settings,
             site.metrics,
             site.connection.faust_url,
