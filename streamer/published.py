@@ -1,11 +1,11 @@
 """What reached the outputs and was not committed: it is decided again after a crash, and not sent again."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol, Self
 
 from streamer.batch import Headers, Outgoing, Records
 from streamer.journal import split_position
-from streamer.state.store import Position
+from streamer.state.store import Position, Progress, positions_of
 
 SOURCE = "streamer_source"
 
@@ -25,39 +25,35 @@ class Published:
 
     def __init__(self) -> None:
         self._sources: dict[str, set[bytes]] = {}
-        self._last: dict[Position, int] = {}
+        self._decided: set[bytes] = set()
+        self._ends: Mapping[Position, int] = {}
 
     @classmethod
     async def recall(
         cls,
         log: Readable,
-        topics: Iterable[str],
-        outputs: Mapping[Position, int],
-        reached: Mapping[Position, int],
+        topics: Sequence[str],
+        progress: Progress,
+        ends: Mapping[Position, int],
+        is_mine: Callable[[bytes | None], bool] = lambda _: True,
     ) -> Self:
-        """Read the output `topics` from where the last commit saw them end, `outputs`, to their present ends.
+        """Read the output `topics` from where the last commit, `progress`, saw them end to their present ends.
 
-        Kept are answers to records that lie beyond `reached`, the positions of the inputs in the store.
+        Kept are answers to records that lie beyond its positions. The first topic is that of the decisions:
+        those that `is_mine` accepts, by key, were made from records below `ends`, the present ends of what
+        decisions are made from.
         """
         published = cls()
+        published._ends = ends
+        reached = positions_of(progress)
         for topic in topics:
-            starts = {partition: offset for (name, partition), offset in outputs.items() if name == topic}
-            async for records in log.tail(topic, starts):
-                published.note(records, reached)
+            async for records in log.tail(topic, progress.outputs.get(topic, {})):
+                published._note(records, reached, is_mine if topic == topics[0] else _nobody)
         return published
 
     def __len__(self) -> int:
         """Answers that wait to be given again."""
         return sum(map(len, self._sources.values()))
-
-    def note(self, records: Records, reached: Mapping[Position, int]) -> None:
-        """Take in records of an output."""
-        for headers in records.headers:
-            source = source_of(headers)
-            place, offset = _split(source)
-            if source is not None and offset >= reached.get(place, 0):
-                self._sources.setdefault(records.topic, set()).add(source)
-                self._last[place] = max(offset, self._last.get(place, 0))
 
     def unsent(self, outgoing: Outgoing) -> Outgoing:
         """The records of `outgoing` that are not in its topic yet; each is recognised once."""
@@ -69,18 +65,34 @@ class Published:
             source = source_of(headers)
             if source in there:
                 there.discard(source)
+                self._decided.discard(source)
             else:
                 rest.append(key, value, headers)
         return rest
 
-    def is_ahead(self, topic: str, positions: Mapping[Position, int]) -> bool:
-        """Whether a record of `topic` at or beyond `positions` was answered before.
+    def is_ahead(self, positions: Mapping[Position, int]) -> bool:
+        """Whether a decision was published that is not made again yet at these positions.
 
-        Until it is answered again nothing else may be taken in: what was published was decided without it.
+        Until then nothing but payments may be taken in: what was published was decided without it.
         """
-        for place in [place for place, last in self._last.items() if positions.get(place, 0) > last]:
-            del self._last[place]
-        return any(name == topic for name, _ in self._last)
+        if self._decided and all(positions.get(place, 0) >= end for place, end in self._ends.items()):
+            self._decided.clear()  # another topology, or other settings, decide otherwise now
+        return bool(self._decided)
+
+    def _note(
+        self, records: Records, reached: Mapping[Position, int], is_mine: Callable[[bytes | None], bool]
+    ) -> None:
+        for key, headers in zip(records.keys, records.headers, strict=True):
+            source = source_of(headers)
+            place, offset = _split(source)
+            if source is not None and offset >= reached.get(place, 0):
+                self._sources.setdefault(records.topic, set()).add(source)
+                if is_mine(key):
+                    self._decided.add(source)
+
+
+def _nobody(_: bytes | None) -> bool:
+    return False
 
 
 def source_of(headers: Headers) -> bytes | None:

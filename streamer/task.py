@@ -198,7 +198,7 @@ class Task:
         parts = self.parts
         if parts.learning.waiting or not parts.learning.has_news:
             return
-        if parts.published.is_ahead(self._topics.payments, parts.engine.positions):
+        if parts.published.is_ahead(parts.engine.positions):
             return
         self._last_handover = time.monotonic()
         await self._committer.take_in(parts.learning.hand_over())

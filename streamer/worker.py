@@ -25,7 +25,7 @@ from streamer.parts import Parts
 from streamer.published import Published
 from streamer.rates import RateTable, read_rates
 from streamer.settings import Settings
-from streamer.state.store import Store, WriteSet, flat, positions_of
+from streamer.state.store import Position, Store, WriteSet, positions_of
 from streamer.topology import Topology
 from streamer.transport.connect import Connection, connect
 from streamer.transport.seam import Admin, Publisher, TopicSpec
@@ -160,7 +160,7 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
 async def open_parts(site: Site, publisher: Publisher) -> Parts:
     """Put the engine and its learners together as the store has them, and see what was sent beyond that."""
     job, store = site.job, site.store
-    await asyncio.to_thread(_check, site)
+    ends = await asyncio.to_thread(_check, site)
     engine = Engine(
         job.topology,
         store,
@@ -173,9 +173,7 @@ async def open_parts(site: Site, publisher: Publisher) -> Parts:
     for snapshot in learning.snapshots():
         engine.restore_scorer(snapshot.model, snapshot.version, snapshot.scorer())
     outputs = answer_topics(job)
-    published = await Published.recall(
-        site.connection, outputs, flat(store.progress.outputs), positions_of(store.progress)
-    )
+    published = await Published.recall(site.connection, outputs, store.progress, ends)
     if len(published):
         log.warning("%s answers were sent but not committed; they are not sent again", len(published))
     faults.reach("start.recalled")
@@ -186,15 +184,21 @@ async def open_parts(site: Site, publisher: Publisher) -> Parts:
     return Parts(engine, learning, store, publisher, site.metrics, job.settings, published)
 
 
-def _check(site: Site) -> None:
-    """Refuse a state that is not the group's; note where outputs end that this state has not written to."""
+def _check(site: Site) -> Mapping[Position, int]:
+    """Refuse a state that is not the group's; note where outputs end that this state has not written to.
+
+    Answers the ends of the payments.
+    """
     job, store = site.job, site.store
+    payments = job.settings.topics.resolved.payments
     with closing(site.connection.admin()) as admin:
-        check_positions(job, admin.committed(job.group, job.settings.topics.resolved.payments), store)
+        inputs = {(payments, partition): end for partition, end in admin.end_offsets(payments).items()}
+        check_positions(job, admin.committed(job.group, payments), store)
         known = store.progress.outputs
         ends = {topic: dict(admin.end_offsets(topic)) for topic in answer_topics(job) if topic not in known}
     if ends:
         store.commit(WriteSet(msgspec.structs.replace(store.progress, outputs=known | ends)))
+    return inputs
 
 
 def answer_topics(job: Job) -> list[str]:
