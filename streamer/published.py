@@ -37,7 +37,7 @@ class Published:
         ends: Mapping[Position, int],
         is_mine: Callable[[bytes | None], bool] = lambda _: True,
     ) -> Self:
-        """Read the output `topics` from where the last commit, `progress`, saw them end to their present ends.
+        """Read the output `topics` from where the last commit, `progress`, saw them end to where they do now.
 
         Kept are answers to records that lie beyond its positions. The first topic is that of the decisions:
         those that `is_mine` accepts, by key, were made from records below `ends`, the present ends of what
