@@ -95,6 +95,12 @@ class Learning:
         """The outcomes of a batch with their index in it, and what is no outcome."""
         return self._codec.decode(records)
 
+    def unknown(self, outcomes: Sequence[Outcome]) -> list[int]:
+        """The indexes of outcomes whose payment is not here: not yet, or not any more."""
+        marks = self._decided.marks(self._identify([outcome.payment_id for outcome in outcomes]))
+        first = self._decided.first
+        return [index for index, mark in enumerate(marks) if not _is_kept(mark, first)]
+
     def join(self, outcomes: Sequence[Outcome]) -> list[int]:
         """Join outcomes to payments and queue examples; answers the indexes of those without a payment.
 
@@ -115,8 +121,7 @@ class Learning:
         known_at: dict[bytes, int] = {}
         for index, (outcome, digest, key) in enumerate(zip(outcomes, digests, keys, strict=True)):
             mark = marks[index]
-            # A mark outlives its batch for a while.
-            if mark is None or int(np.frombuffer(mark, ENTRY)[0]["place"]) >> ROW_BITS < first:
+            if mark is None or not _is_kept(mark, first):
                 unknown.append(index)
                 continue
             if seen[index] is not None or key in self._pending:
@@ -343,6 +348,11 @@ class Learning:
             if name in today:
                 out[:, today[name]] = features[:, column]
         return out
+
+
+def _is_kept(mark: bytes | None, first: int) -> bool:
+    """Whether a payment's batch is there, which its mark outlives for a while; `first` is the first one."""
+    return mark is not None and int(np.frombuffer(mark, ENTRY)[0]["place"]) >> ROW_BITS >= first
 
 
 class _Live(msgspec.Struct, gc=False):

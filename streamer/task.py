@@ -167,18 +167,23 @@ class Task:
         outcomes, rejected = learning.read(records)
         await self._reject(records, rejected)
         at = 0
+        all_there = False
         while at < len(outcomes):
-            now = await self._arrived([outcome.event_time for _, outcome in outcomes[at : at + JOIN_AT_ONCE]])
-            joined = outcomes[at : at + now]
-            unknown = learning.join([outcome for _, outcome in joined])
-            if unknown:
+            part = outcomes[at : at + JOIN_AT_ONCE]
+            part = part[: await self._arrived([outcome.event_time for _, outcome in part])]
+            lost = learning.unknown([outcome for _, outcome in part])
+            if lost and not all_there:
+                part, lost = part[: lost[0]], []
+            if part:
+                await self._reject(records, [_unknown(*part[index]) for index in lost])
+                # Nothing comes between: handed over is what lies before the position, no less and no more.
+                learning.join([outcome for index, (_, outcome) in enumerate(part) if index not in lost])
+                learning.advance(records.topic, records.partition, records.offsets[part[-1][0]] + 1)
+                at += len(part)
+                await self._learn()
+            else:
                 await self._until(lambda: self._has_reached(ends))
-                again = [joined[index] for index in unknown]
-                lost = learning.join([outcome for _, outcome in again])
-                await self._reject(records, [_unknown(*again[index]) for index in lost])
-            at += now
-            learning.advance(records.topic, records.partition, records.offsets[joined[-1][0]] + 1)
-            await self._learn()
+                all_there = True
         learning.advance(records.topic, records.partition, records.offsets[-1] + 1)
         self._progress.set()
 
