@@ -24,6 +24,7 @@ class Agents:
 
     `open_parts` is called for each of the `shards` that is assigned; who has none stands by. `partitions` are
     the numbers of partitions of the topics that are read; number n belongs to shard n modulo `shards`.
+    `member` is what the group knows the worker by, over starts.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - put together in one place
@@ -34,6 +35,8 @@ class Agents:
         url: Any,
         group: str,
         partitions: Mapping[str, int],
+        *,
+        member: str,
         shards: int = 1,
     ) -> None:
         self._open_parts = open_parts
@@ -48,7 +51,7 @@ class Agents:
         self._stopping = False
         self.assigned = asyncio.Event()
         self.buffer = Buffer(settings.buffers.partition_bytes)
-        self.app = _new_app(url, group, settings.kafka.session_timeout_ms / 1000.0)
+        self.app = _new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
         self.app.rim = Rim(
             start_positions=self._start_positions,
             commit=self._nothing_to_commit,
@@ -229,9 +232,11 @@ class _App(faust.App):
         """No directories: state is the store's."""
 
 
-def _new_app(url: Any, group: str, session_timeout_s: float) -> Any:
+def _new_app(url: Any, group: str, member: str, session_timeout_s: float) -> Any:
     return _App(
         group,
+        # Known by its state: started again after a kill it need not wait until the group gives itself up.
+        consumer_group_instance_id=member,
         broker=url,
         store="memory://",
         web_enabled=False,

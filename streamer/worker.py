@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import hashlib
 import logging
 import signal
 import threading
@@ -150,6 +151,7 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
             site.connection.faust_url,
             job.group,
             site.partitions,
+            member=f"{job.group}-{hashlib.sha256(site.store.secret).hexdigest()[:16]}",
         )
         on_agents(agents)
         await agents.run(stop)
