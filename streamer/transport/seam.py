@@ -17,6 +17,8 @@ class TopicSpec:
     name: str
     partitions: int = 1
     compacted: bool = False
+    config: Mapping[str, str] = field(default_factory=dict)
+    """More of its configuration, in Kafka's names; the embedded log has none."""
 
 
 class Publisher(Protocol):
