@@ -11,7 +11,7 @@ from streamer.batch import Outgoing
 from streamer.errors import StreamerError
 from streamer.restore import Restored, now_ms
 from streamer.settings import Settings
-from streamer.state.changelog_records import Mark, cut, parts_of
+from streamer.state.changelog_records import PART_BYTES, Mark, cut, parts_of
 from streamer.state.store import (
     DECIDED,
     FORMAT,
@@ -59,10 +59,10 @@ def transactional_id(group: str, prefix: str, shard: int) -> str:
 class Changelog:
     """The way of a store's commits to partition `shard` of `topic`.
 
-    `transactions` has been started, so that nobody else writes there, and then `restored` was read; the store was
-    opened after that. Every transaction ends with the progress, under a mark that names this changelog; the first
-    one has the store's secret too. Failures are those of `KafkaTransactions.commit`: stop, what was not stored
-    here but is in the changelog is read from there at the next start.
+    In this order: `transactions` is started, so that nobody else writes there, the directory is `restored`,
+    the store is opened. Every transaction ends with the progress, under a mark that names this changelog; the
+    first one has the store's secret too. Failures are those of `KafkaTransactions.commit`: stop. What is in
+    the changelog by then and not in the store is read from there at the next start.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first two are named where they are given
@@ -129,7 +129,7 @@ class Changelog:
             # The broker knew the batch already, from a request whose answer was lost. The old place will do.
             if self._store.place is None:
                 raise StreamerError(
-                    f"the place of the first commit in topic {self._topic} got lost; start again: it is read there"
+                    f"the place of the first commit in topic {self._topic} got lost; start again to find it"
                 )
             return self._store.place
         return Place(
@@ -162,5 +162,5 @@ class Changelog:
         """Keys of rows that are written in parts, or were the last time: in how many, the last time."""
         keys = list(dict.fromkeys(key for key, _ in rows if key[0] in _MAY_BE_LARGE))
         before = dict(zip(keys, map(parts_of, self._store.get_many(keys)), strict=True))
-        now = {key for key, value in rows if parts_of(value)}
+        now = {key for key, value in rows if value is not None and len(value) > PART_BYTES}
         return {key: before.get(key, 0) for key in now.union(key for key in keys if before[key])}

@@ -234,7 +234,7 @@ class Metrics:
         self._state_bytes.set(nbytes)
 
     def restore(self, shard: int, rows: int, left: int, seconds_left: float) -> None:
-        """Set how far a shard's restore is: rows read, rows to be read at most, and the time that they take."""
+        """Set how far a shard's restore is: rows read, rows to be read at most, and the time they take."""
         self._restored.labels(str(shard)).set(rows)
         self._restore_left.labels(str(shard)).set(left)
         self._restore_seconds.labels(str(shard)).set(seconds_left)

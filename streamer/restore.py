@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -28,6 +29,8 @@ SHARE = 2
 
 _NEAR_THE_END = (2, 10_000)
 """How far before the end the last commit ends: its mark and the broker's own, unless others were aborted."""
+
+_LOOKS, _LOOK_S = 10, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +77,8 @@ class Restorer:
     """Fills the directory `path` from the partition that `reader` reads; each call of it opens and closes it.
 
     `deletions_ms` is how long the topic keeps deletions (`delete.retention.ms`): a directory that is further
-    behind would keep rows that are gone, and is rebuilt from nothing. `report` is told after every fetch, `clock`
-    answers ms since 1970.
+    behind would keep rows that are gone, and is rebuilt from nothing. `report` is told after every fetch,
+    `clock` answers ms since 1970.
     """
 
     def __init__(
@@ -95,8 +98,9 @@ class Restorer:
     async def restore(self) -> Restored:
         """Bring the directory to the state of the last commit; for the shard's owner, once others are fenced.
 
-        Killed half-way it leaves a directory that `Store.open` refuses and the next call completes. A directory
-        with rows of its own that stands in no changelog is left as it is while there is nothing in this one.
+        Killed half-way it leaves a directory that `Store.open` refuses and the next call completes. A
+        directory with rows of its own that stands in no changelog is left as it is while there is nothing in
+        this one.
 
         Raises `StateError` where directory and changelog do not belong together, or rows are missing in it.
         """
@@ -111,8 +115,8 @@ class Restorer:
         return await self._run(stop)
 
     async def _run(self, stop: asyncio.Event | None) -> Restored:
-        first, end = await self._reader.bounds()
         with Replica.open(self._path) as replica:
+            first, end = await self._bounds(replica.place)
             course = await self._course(replica, first, end)
             if replica.place is not None and self._outdated(replica.place, end):
                 log.warning(
@@ -123,6 +127,15 @@ class Restorer:
                 course.begin_anew()
             await self._follow(course, stop)
             return Restored(course.rows, replica.place, end)
+
+    async def _bounds(self, place: Place | None) -> tuple[int, int]:
+        """The first offset and the end; a commit that was made here a moment ago may not be below it yet."""
+        for _ in range(_LOOKS):
+            first, end = await self._reader.bounds()
+            if place is None or place.offset <= end:
+                break
+            await asyncio.sleep(_LOOK_S)
+        return first, end
 
     async def _course(self, replica: Replica, first: int, end: int) -> "_Course":
         course = _Course(replica, self._reader, first, end, self._clock)
@@ -148,7 +161,7 @@ class Restorer:
                     # On its way while this one is worked off.
                     wait_ms = WAIT_MS if there else 0
                     fetching = asyncio.create_task(self._reader.fetch(fetched.next, wait_ms))
-                await asyncio.to_thread(course.take, fetched)
+                await _to_the_end(asyncio.to_thread(course.take, fetched))
                 seconds = time.monotonic() - began
                 left = max(0, fetched.end - fetched.next)
                 speed = (fetched.next - start) / max(seconds, 1e-9)
@@ -167,6 +180,15 @@ class Restorer:
     def _outdated(self, place: Place, end: int) -> bool:
         """Whether deletions may have vanished before they were read here; not if nothing came after."""
         return abs(self._clock() - place.at) > self._deletions_ms // SHARE and end > place.offset + 1
+
+
+async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Wait for work in a thread; cancelled meanwhile, wait for it all the same: it uses what is closed next."""
+    task = asyncio.create_task(work)
+    try:
+        await asyncio.shield(task)
+    finally:
+        await asyncio.wait({task})
 
 
 class _Course:
@@ -277,15 +299,15 @@ class _Course:
             raise self._foreign("the directory stands in another changelog")
         if self._first > mark.begin:
             raise StateError(
-                f"{self._name} begins at offset {self._first}, its first commit was at {mark.begin}: rows have been"
-                " deleted. Set its cleanup.policy to compact alone, delete it, and start the last owner with its"
-                " state directory, which fills it anew; or rebuild the state by replay"
+                f"{self._name} begins at offset {self._first}, its first commit was at {mark.begin}: rows"
+                " have been deleted. Its cleanup.policy must be compact alone; restore it from a copy, or"
+                " rebuild the state by replay with a new topic"
             )
         self.proven = True
 
     def _foreign(self, what: str) -> StateError:
         return StateError(
-            f"The state directory {self._replica.path} does not belong to {self._name}: {what}. Was the topic deleted"
-            " and created again, or is it another cluster? Restore the topic, or move the directory away: a new one"
-            " is rebuilt from the topic"
+            f"The state directory {self._replica.path} does not belong to {self._name}: {what}. Was the topic"
+            " deleted and created again, or is it another cluster? Restore the topic, or move the directory"
+            " away: a new one is rebuilt from the topic"
         )

@@ -136,8 +136,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     changelog_deletions: Annotated[
         Duration,
         Note(
-            "how long the changelog's topic keeps deletions (delete.retention.ms); a state further behind than"
-            " half of it is rebuilt",
+            "how long the changelog's topic keeps deletions (delete.retention.ms); a state directory that"
+            " is behind by more than half of it is rebuilt",
             "duration",
         ),
     ] = days(1)

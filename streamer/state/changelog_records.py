@@ -10,7 +10,7 @@ from streamer.batch import Headers
 from streamer.state.store import Row
 
 PART_BYTES: Final = 900_000
-"""A larger value is cut into parts of so many bytes, since a broker takes 1,048,588 a batch unless told otherwise."""
+"""A larger value is cut into parts of so many bytes: brokers take 1,048,588 a batch unless told otherwise."""
 
 PARTS: Final = b"\x00"
 """First byte of the keys of parts: no room of the store."""
@@ -85,8 +85,8 @@ def cut(key: bytes, value: bytes | None, before: int) -> list[Written]:
 class Joiner:
     """Puts parts together again.
 
-    A row whose parts are not all there is passed over: a newer one follows that took their place, or the row was
-    deleted. `missing` holds those of which neither has come yet; at the end of the changelog it is empty.
+    A row whose parts are not all there is passed over: a newer one follows that took their place, or the row
+    was deleted. `missing` holds those of which neither has come yet; at the end of the changelog it is empty.
     """
 
     def __init__(self) -> None:

@@ -23,8 +23,8 @@ _EVERYTHING = bytes(1), b"\xff" * 64
 class Replica:
     """Takes records of a changelog in order, and keeps with its rows the `place` that they reach, atomically.
 
-    Nothing is logged ahead: what a crash loses is read again from the `place` that is left, which is never newer
-    than its rows. `Store.open` refuses the directory until `reach` has said that the rows are whole.
+    Nothing is logged ahead: what a crash loses is read again from the `place` that is left, which is never
+    newer than its rows. `Store.open` refuses the directory until `reach` has said that the rows are whole.
     """
 
     def __init__(self, db: Rdict, path: Path, secret: bytes) -> None:
@@ -65,9 +65,9 @@ class Replica:
         self._write(place)
 
     def add(self, records: Iterable[Record], start: int) -> int:
-        """Take committed records from offset `start` on; answers how many there were. Of others, notes the mark.
+        """Take committed records from offset `start` on; answers how many there were.
 
-        Raises `StateError` for what no owner can have written.
+        Of those before it only the mark is noted. Raises `StateError` for what no owner can have written.
         """
         try:
             return self._add(records, start)
@@ -108,8 +108,9 @@ class Replica:
         """Write what waits: the rows are those of the commit at `place`."""
         if self._joiner.missing:
             raise StateError(
-                f"partition {place.shard} of topic {place.topic} lacks parts of {len(self._joiner.missing)} rows,"
-                " so it is damaged; restore the topic from a copy, or rebuild the state by replay"
+                f"partition {place.shard} of topic {place.topic} is damaged: parts of"
+                f" {len(self._joiner.missing)} rows are missing; restore the topic from a copy, or rebuild"
+                " the state by replay"
             )
         self._write(place)
 

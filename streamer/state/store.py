@@ -46,7 +46,7 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a state directory stands in the changelog of its shard; the one row that is the directory's own."""
+    """Where a state directory stands in the changelog of its shard; a row that is the directory's own."""
 
     changelog: bytes
     """Which one: 16 random bytes, drawn when it was begun."""
@@ -180,13 +180,6 @@ class Store:
         self.progress = writes.progress
         self.place = writes.place or self.place
         self.empty = False
-
-    def delete_range(self, start: bytes, end: bytes) -> None:
-        """Drop all rows from `start` up to but not including `end`; for what has passed its retention."""
-        if start >= end:
-            return  # RocksDB would take it now, and then fail at every flush
-        with self._refusals("a deletion"):
-            self._db.delete_range(start, end)
 
     def sync(self) -> None:
         """Force what was committed onto the disk; may run in another thread, beside commits."""

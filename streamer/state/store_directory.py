@@ -34,9 +34,9 @@ _READS = 10
 def open_database(path: Path, room: bytes, *, filled: bool = False) -> tuple[Rdict, bytes]:
     """Open or create the database of `path`; answers it and its secret of 32 random bytes.
 
-    `room` is the prefix of the rows that mark the directory. One that is `filled` takes rows in half the time,
-    but is slow to read from until it is opened again. Raises `StateError` with the remedy where
-    another process has the directory, where it is something else, and where it is damaged.
+    `room` is the prefix of the rows that mark the directory. One that is `filled` takes rows in half the
+    time, but is slow to read from until it is opened again. Raises `StateError` with the remedy where another
+    process has the directory, where it is something else, and where it is damaged.
     """
     _look(path)
     try:

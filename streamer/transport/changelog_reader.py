@@ -29,8 +29,9 @@ _RETRY_S = 0.1
 class Fetched:
     """What one fetch brought: aiokafka's record batches, decompressed when they are gone through.
 
-    `next` is the offset to fetch from after them. Where it is `end`, the offset up to which all transactions had
-    ended, there was nothing more to read, and whatever compaction had removed before was replaced by what is here.
+    `next` is the offset to fetch from after them. Where it is `end`, the offset up to which all transactions
+    had ended, there was nothing more to read, and whatever compaction had removed before was replaced by what
+    is here.
     """
 
     batches: Sequence[Any]
@@ -95,8 +96,8 @@ class ChangelogReader:
     async def fetch(self, offset: int, wait_ms: int = 0) -> Fetched:
         """What is there from `offset` on; where that is nothing yet, wait so long for something.
 
-        Raises `StateError` where the partition begins later or ends earlier, `StreamerError` where it cannot be
-        read for longer than the reader's patience.
+        Raises `StateError` where the partition begins later or ends earlier, `StreamerError` where it cannot
+        be read for longer than the reader's patience.
         """
         size = self._settings.fetch_bytes
         topics = [(self.topic, [(self.shard, offset, size)])]
@@ -116,7 +117,7 @@ class ChangelogReader:
         return Fetched(batches, max(offset, end) if following is None else following, end)
 
     async def _ask(self, request: Any) -> Any:
-        """What the partition's leader answers of it, behind its number and error code; asked again meanwhile."""
+        """What the partition's leader answers, behind its number and error code; asked until it does."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self._settings.patience_s
         while True:
@@ -151,7 +152,8 @@ class ChangelogReader:
 def _committed(records: Any, aborted: Sequence[tuple[int, int]]) -> tuple[list[Any], int | None]:
     """The batches of committed transactions, and the offset after all that was read.
 
-    What was not sent in a transaction is not from an owner of the shard. `aborted` are producers and the first offsets of their aborted transactions, each of which ends at a marker.
+    What was not sent in a transaction is not from an owner of the shard. `aborted` are producers and the
+    first offsets of their aborted transactions, each of which ends at a marker.
     """
     coming = deque(sorted(aborted, key=lambda one: one[1]))
     aborting: set[int] = set()

@@ -163,7 +163,7 @@ class KafkaPublisher:
         self._producer._closed = True  # noqa: SLF001 - no public way
         sender = self._producer._sender.sender_task  # noqa: SLF001 - no public way
         while not sender.done():
-            # Cancelled once it waits for its requests, which may look for a broker without end; then for them.
+            # Cancelled, it waits for its requests, which may look for a broker without end.
             sender.cancel()
             await asyncio.wait([sender], timeout=_CANCEL_S)
         await self._producer.client.close()

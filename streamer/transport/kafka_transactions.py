@@ -30,16 +30,17 @@ class _Send:
 
 
 class KafkaTransactions(KafkaPublisher):
-    """A publisher of which one at a time holds a transactional id; readers with `read_committed` see whole
-    transactions only.
+    """A publisher that holds a transactional id; readers with `read_committed` see whole transactions only.
 
-    `start` takes the id over: what an earlier holder left open is aborted, and that holder is `Fenced` from then
-    on, whatever it tries. `send` begins a transaction where none is open. `seal` draws the line: what is sent
-    later belongs to the next one and is held back, in order, until `commit` has ended this one; so nothing that
-    is decided after a cut becomes visible with it, and the stream does not stand still meanwhile.
+    `start` takes the id over: what an earlier holder left open is aborted, and that holder is `Fenced` from
+    then on, whatever it tries. `send` begins a transaction where none is open. `seal` draws the line: what is
+    sent later belongs to the next one and is held back, in order, until `commit` has ended this one; so
+    nothing that is decided after a cut becomes visible with it, and the stream does not stand still
+    meanwhile.
 
-    After any failure every call raises it again: stop, and start anew. What was open then never becomes visible,
-    unless the failure was that no answer to the commit itself arrived: a reader of the topics can tell.
+    After any failure every call raises it again: stop, and start anew. What was open then never becomes
+    visible, unless the failure was that no answer to the commit itself arrived: a reader of the topics can
+    tell.
     """
 
     def __init__(
@@ -59,8 +60,8 @@ class KafkaTransactions(KafkaPublisher):
     async def send(self, outgoing: Outgoing) -> Awaitable[Delivered]:
         """Hand records over, in order, within the transaction; see `KafkaPublisher.send`.
 
-        What is returned ends when the broker has them, which is before they are visible. Behind a seal it waits
-        only while too many are held back already.
+        What is returned ends when the broker has them, which is before they are visible. Behind a seal it
+        waits only while too many are held back already.
         """
         if self._failure is not None:
             raise self._failure
@@ -78,7 +79,7 @@ class KafkaTransactions(KafkaPublisher):
         return one.delivered
 
     def seal(self) -> None:
-        """Let what was sent up to now be the transaction that the next `commit` ends; later sends are held."""
+        """Let what was sent so far be the transaction that the next `commit` ends; later sends are held."""
         self._queue.append(None)
 
     async def commit(
@@ -87,11 +88,12 @@ class KafkaTransactions(KafkaPublisher):
         offsets: Mapping[tuple[str, int], int] | None = None,
         group: str = "",
     ) -> Delivered:
-        """Make the sealed transaction visible, with `closing` as its last records and a consumer group's offsets.
+        """Make the sealed transaction visible, with `closing` as its last records and a group's offsets.
 
         Seals now where that was not done. Answers where its records ended. `offsets` are the next to read by
         topic and partition: they need no membership of the group, the transactional id is what fences. Raises
-        `Fenced` where another worker has taken the id over, or the broker gave the transaction up for its age.
+        `Fenced` where another worker has taken the id over, or the broker gave the transaction up for its
+        age.
         """
         if None not in self._queue:
             self.seal()
@@ -208,8 +210,8 @@ class KafkaTransactions(KafkaPublisher):
         if isinstance(cause, errors.ProducerFenced):
             return Fenced(
                 f"another worker owns {self.transactional_id} now, or its transaction was open for more than"
-                f" {self._timeout_ms} ms: {what} will never be seen. Stop here; the owner goes on from the last"
-                " commit"
+                f" {self._timeout_ms} ms: {what} will never be seen. Stop here; the owner goes on from the"
+                " last commit"
             )
         return super()._explained(what, cause if isinstance(cause, Exception) else error)
 
