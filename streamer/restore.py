@@ -183,7 +183,7 @@ class Restorer:
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
-    """Wait for work in a thread; cancelled meanwhile, wait for it all the same: it uses what is closed next."""
+    """Wait for work in a thread, even when cancelled meanwhile: it uses what is closed next."""
     task = asyncio.create_task(work)
     try:
         await asyncio.shield(task)
