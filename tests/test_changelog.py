@@ -1,0 +1,416 @@
+"""A state directory is rebuilt from the changelog of its shard, on a real broker."""
+
+import asyncio
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kafka import TopicPartition
+
+from streamer.batch import Outgoing
+from streamer.errors import Fenced, StateError
+from streamer.restore import Restorer
+from streamer.state.changelog_records import PART_BYTES
+from streamer.state.store import BLOCKS, DECIDED, MODELS, Progress, Row, Store, WriteSet
+from tests.changelogs import DAY_MS, Shard, content, content_of, some_rows, until
+
+pytestmark = pytest.mark.kafka
+
+
+@pytest.fixture
+def shard(broker: str, topic_prefix: str) -> Iterator[Shard]:
+    """A changelog that no other test uses."""
+    made = Shard(broker, topic_prefix)
+    yield made
+    made.close()
+
+
+def test_a_rebuilt_store_is_the_original_row_by_row(shard: Shard, tmp_path: Path) -> None:
+    """After many commits with deletions: rows, progress and secret; and the owner goes on from there."""
+
+    async def scenario() -> None:
+        rng = random.Random(1)
+        async with shard.owned(tmp_path / "a") as owner:
+            for _ in range(20):
+                await owner.commit(some_rows(rng))
+            original = content(owner.store)
+            secret, progress = owner.store.secret, owner.store.progress
+        async with shard.owned(tmp_path / "b") as owner:
+            assert original == content(owner.store)
+            assert (secret, progress, False) == (owner.store.secret, owner.store.progress, owner.store.empty)
+            await owner.commit([(BLOCKS + b"new", b"row")])
+        await shard.restore(tmp_path / "a")
+        assert original.keys() | {BLOCKS + b"new"} == content_of(tmp_path / "a").keys()
+        assert content_of(tmp_path / "a") == content_of(tmp_path / "b")
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_is_behind_reads_only_what_it_misses(shard: Shard, tmp_path: Path) -> None:
+    """Each commit has its rows and its progress; one that misses nothing reads nothing."""
+
+    async def scenario() -> None:
+        rng = random.Random(2)
+        async with shard.owned(tmp_path / "a") as owner:
+            for _ in range(5):
+                await owner.commit(some_rows(rng))
+            owner.store.sync()
+        shutil.copytree(tmp_path / "a", tmp_path / "behind")
+        async with shard.owned(tmp_path / "a") as owner:
+            assert owner.restored.rows == 0
+            for _ in range(3):
+                await owner.commit(some_rows(rng, count=70))
+        assert (await shard.restore(tmp_path / "behind")).rows == 3 * (70 + 1)
+        assert (await shard.restore(tmp_path / "behind")).rows == 0
+        assert content_of(tmp_path / "a") == content_of(tmp_path / "behind")
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_that_the_store_did_not_get_is_read_back(shard: Shard, tmp_path: Path) -> None:
+    """A crash between the changelog and the store leaves the store behind by one commit, for the next start."""
+
+    async def scenario() -> None:
+        async with shard.owned(tmp_path / "a") as owner:
+            await owner.changelog.commit(WriteSet(Progress(commits=1), [(BLOCKS + b"k", b"first")]))
+            assert owner.store.empty
+        async with shard.owned(tmp_path / "a") as owner:
+            assert (Progress(commits=1), [b"first"]) == (
+                owner.store.progress,
+                owner.store.get_many([BLOCKS + b"k"]),
+            )
+            await owner.changelog.commit(WriteSet(Progress(commits=2), [(BLOCKS + b"k", b"second")]))
+        async with shard.owned(tmp_path / "a") as owner:
+            assert (owner.restored.rows, owner.store.get_many([BLOCKS + b"k"])) == (2, [b"second"])
+
+    asyncio.run(scenario())
+
+
+def test_compaction_changes_nothing(broker: str, topic_prefix: str, tmp_path: Path) -> None:
+    """Read from a compacted topic, a new directory and one that is behind are the original."""
+    config = {"segment.ms": "100", "min.cleanable.dirty.ratio": "0", "segment.bytes": "1048576"}
+    shard = Shard(broker, topic_prefix, config)
+
+    async def scenario() -> None:
+        rng = random.Random(3)
+        large = DECIDED + b"\xff" * 8
+        async with shard.owned(tmp_path / "a") as owner:
+            for size in (3 * PART_BYTES, 2 * PART_BYTES, 10):
+                await owner.commit([*some_rows(rng, keys=50), (large, rng.randbytes(size))])
+            owner.store.sync()
+            shutil.copytree(tmp_path / "a", tmp_path / "behind")
+            async with asyncio.timeout(90):
+                while True:
+                    await owner.commit(some_rows(rng, keys=50))
+                    shutil.rmtree(tmp_path / "b", ignore_errors=True)
+                    restored = await shard.restore(tmp_path / "b")
+                    assert content(owner.store) == content_of(tmp_path / "b")
+                    if restored.rows < owner.store.progress.commits * 200 / 2:
+                        break
+            await shard.restore(tmp_path / "behind")
+            assert content(owner.store) == content_of(tmp_path / "behind")
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        shard.close()
+
+
+def test_a_torn_commit_is_never_seen(shard: Shard, tmp_path: Path) -> None:
+    """An owner that dies within a transaction leaves nothing: the next one stands at the commit before."""
+
+    async def scenario() -> None:
+        async with shard.owned(tmp_path / "a") as owner:
+            await owner.commit([(BLOCKS + b"k", b"whole")])
+            original = content(owner.store)
+            # More than a fetch, so that a reader has to pass over it.
+            torn = Outgoing(
+                shard.topic, 0, [b"\x01%d" % n for n in range(30_000)], [b"torn"] * 30_000, [()] * 30_000
+            )
+            await (await owner.transactions.send(torn))
+            async with shard.owned(tmp_path / "b") as following:
+                assert original == content(following.store)
+                await following.commit([(BLOCKS + b"k", b"next")])
+            with pytest.raises(Fenced):
+                await owner.transactions.commit()
+        await shard.restore(tmp_path / "a")
+        assert original | {BLOCKS + b"k": b"next"} == content_of(tmp_path / "a") | {
+            key: value for key, value in original.items() if key != BLOCKS + b"k"
+        }
+        assert content_of(tmp_path / "a") == content_of(tmp_path / "b")
+
+    asyncio.run(scenario())
+
+
+def test_a_stale_owner_changes_nothing(shard: Shard, tmp_path: Path) -> None:
+    """Who commits after another took the shard is told so; neither changelog nor store have the rows."""
+
+    async def scenario() -> None:
+        async with shard.owned(tmp_path / "old") as old:
+            await old.commit([(BLOCKS + b"k", b"old")])
+            async with shard.owned(tmp_path / "new") as new:
+                with pytest.raises(Fenced, match="another worker owns"):
+                    await old.commit([(BLOCKS + b"k", b"stale")])
+                assert old.store.get_many([BLOCKS + b"k"]) == [b"old"]
+                await new.commit([(BLOCKS + b"other", b"new")])
+        await shard.restore(tmp_path / "old")
+        assert content_of(tmp_path / "new") == content_of(tmp_path / "old")
+
+    asyncio.run(scenario())
+
+
+def test_rows_larger_than_a_batch(shard: Shard, tmp_path: Path) -> None:
+    """They grow, shrink and go, and are there as they are; also where a commit changes one twice."""
+
+    async def scenario() -> None:
+        rng = random.Random(4)
+        batch, model = DECIDED + bytes(8), MODELS + b"fraud"
+        async with shard.owned(tmp_path / "a") as owner:
+            for number, sizes in enumerate(
+                [(PART_BYTES,), (PART_BYTES + 1, 5_000_000), (3_700_000,), (7,), (None,)]
+            ):
+                rows: list[Row] = [(batch, None if size is None else rng.randbytes(size)) for size in sizes]
+                await owner.commit([*rows, (model, rng.randbytes(1_500_000))])
+                await shard.restore(tmp_path / "b")
+                await shard.restore(tmp_path / f"from nothing {number}")
+                assert content(owner.store) == content_of(tmp_path / "b")
+                assert content(owner.store) == content_of(tmp_path / f"from nothing {number}")
+
+    asyncio.run(scenario())
+
+
+def test_a_store_older_than_its_changelog_fills_it(shard: Shard, tmp_path: Path) -> None:
+    """Where changelogs are new, the state that is there already becomes the first transaction."""
+
+    async def scenario() -> None:
+        rng = random.Random(5)
+        with Store.open(tmp_path / "a") as store:
+            store.commit(WriteSet(Progress(commits=1, batches=3), some_rows(rng, count=50_000, keys=100_000)))
+            original = content(store)
+        async with shard.owned(tmp_path / "a") as owner:
+            await owner.commit([(BLOCKS + b"new", b"row")])
+        await shard.restore(tmp_path / "b")
+        restored = content_of(tmp_path / "b")
+        assert restored == content_of(tmp_path / "a")
+        assert original.keys() | {BLOCKS + b"new"} == restored.keys()
+
+    asyncio.run(scenario())
+
+
+def test_a_fill_that_was_torn_begins_again(shard: Shard, tmp_path: Path) -> None:
+    """A worker killed while it fills the changelog does it again; another one finds nothing."""
+
+    async def scenario() -> None:
+        with Store.open(tmp_path / "a") as store:
+            store.commit(WriteSet(Progress(commits=1), [(BLOCKS + b"%d" % n, b"row") for n in range(1000)]))
+            original = content(store)
+            torn = shard.transactions()
+            await torn.start()
+            await (await torn.send(Outgoing(shard.topic, 0, [BLOCKS + b"torn"], [b"row"], [()])))
+        async with shard.owned(tmp_path / "empty") as owner:
+            assert owner.store.empty
+        async with shard.owned(tmp_path / "a") as owner:
+            assert original == content(owner.store)
+        await shard.restore(tmp_path / "b")
+        assert original == content_of(tmp_path / "b")
+        with pytest.raises(Fenced):
+            await torn.commit()
+        await torn.stop()
+
+    asyncio.run(scenario())
+
+
+KILLED = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from tests.changelogs import DAY_MS, ChangelogReader, ReaderSettings, Restorer
+
+async def restore(broker, topic, path):
+    def report(progress):
+        # Once one file of it is whole on the disk, since there is a second; and not all.
+        if len(list(path.glob("*.sst"))) > 1 and progress.left:
+            os.kill(os.getpid(), signal.SIGKILL)
+    async with ChangelogReader(ReaderSettings([broker], topic, 0, fetch_bytes=1 << 20)) as reader:
+        await Restorer(reader, path, DAY_MS, report).restore()
+
+asyncio.run(restore(sys.argv[1], sys.argv[2], Path(sys.argv[3])))
+"""
+
+
+def test_a_restore_that_was_killed_goes_on(shard: Shard, tmp_path: Path) -> None:
+    """The directory is refused as it is; the next restore reads less than everything and completes it."""
+
+    async def scenario() -> None:
+        rng = random.Random(6)
+        async with shard.owned(tmp_path / "a") as owner:
+            for number in range(80):
+                rows = [(BLOCKS + b"%d/%d" % (number, n), rng.randbytes(100_000)) for n in range(10)]
+                await owner.commit([*rows, (BLOCKS + b"each", b"%d" % number)])
+            original = content(owner.store)
+        arguments = [shard.broker, shard.topic, str(tmp_path / "b")]
+        killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)  # noqa: S603 - our own
+        assert killed.returncode == -signal.SIGKILL
+        with pytest.raises(StateError, match=f"half restored from partition 0 of topic {shard.topic}"):
+            Store.open(tmp_path / "b")
+        with pytest.raises(StateError, match="half restored"):
+            Store.read(tmp_path / "b")
+        restored = await shard.restore(tmp_path / "b")
+        assert 0 < restored.rows < 80 * 12
+        assert original == content_of(tmp_path / "b")
+
+    asyncio.run(scenario())
+
+
+def test_a_store_behind_the_life_of_deletions_is_rebuilt(shard: Shard, tmp_path: Path) -> None:
+    """What was deleted in the changelog may have left it: such a directory begins from nothing."""
+
+    async def scenario() -> None:
+        async with shard.owned(tmp_path / "a") as owner:
+            await owner.commit([(BLOCKS + b"k", b"row"), (BLOCKS + b"gone", b"row")])
+            owner.store.sync()
+        shutil.copytree(tmp_path / "a", tmp_path / "behind")
+        shutil.copytree(tmp_path / "a", tmp_path / "up to date")
+
+        def later() -> int:
+            assert owner.store.place is not None
+            return owner.store.place.at + DAY_MS
+
+        assert (await shard.restore(tmp_path / "up to date", clock=later)).rows == 0
+        async with shard.owned(tmp_path / "a") as following:
+            await following.commit([(BLOCKS + b"k", b"newer")])
+        with Store.open(tmp_path / "behind") as store:
+            # As if its deletion had been in the changelog, and left it.
+            store.commit(WriteSet(store.progress, [(BLOCKS + b"left over", b"row")]))
+        assert (await shard.restore(tmp_path / "behind", clock=later)).rows == 3 + 1 + 1 + 1
+        assert content_of(tmp_path / "a") == content_of(tmp_path / "behind")
+
+    asyncio.run(scenario())
+
+
+Change = Callable[[Shard, Path], Awaitable[None]]
+
+
+async def _recreated(shard: Shard, _path: Path) -> None:
+    shard.delete()
+    shard.create()
+
+
+async def _recreated_and_longer(shard: Shard, path: Path) -> None:
+    shard.delete()
+    shard.create()
+    async with shard.owned(path.with_name("stranger")) as owner:
+        for _ in range(20):
+            await owner.commit([(BLOCKS + b"%d" % n, b"other") for n in range(100)])
+
+
+async def _never_in_it(shard: Shard, path: Path) -> None:
+    with Store.open(path) as store:
+        rows = content(store)
+    shutil.rmtree(path)
+    with Store.open(path) as store:
+        store.commit(WriteSet(Progress(commits=1), list(rows.items())))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_recreated, "stands at offset .*, which ends at 0"),
+        (_recreated_and_longer, "stands in another changelog"),
+        (_never_in_it, "a state of its own that stands in no changelog"),
+    ],
+)
+def test_a_directory_of_another_changelog_is_refused(
+    shard: Shard, tmp_path: Path, change: Change, said: str
+) -> None:
+    """It is left as it is, and the error says what to do."""
+
+    async def scenario() -> None:
+        path = tmp_path / "a"
+        async with shard.owned(path) as owner:
+            for _ in range(3):
+                await owner.commit(some_rows(random.Random(7)))
+        await change(shard, path)
+        before = content_of(path)
+        with pytest.raises(StateError, match=said) as refused:
+            await shard.restore(path)
+        assert "move the directory away" in str(refused.value)
+        assert before == content_of(path)
+
+    asyncio.run(scenario())
+
+
+def test_a_directory_of_another_shard_is_refused(shard: Shard, tmp_path: Path) -> None:
+    """A directory belongs to one partition."""
+
+    async def scenario() -> None:
+        for number in range(2):
+            async with shard.owned(tmp_path / str(number), number) as owner:
+                await owner.commit([(BLOCKS + b"%d" % number, b"row")])
+        with pytest.raises(StateError, match="the directory stands in partition 1"):
+            await shard.restore(tmp_path / "1", 0)
+        assert content_of(tmp_path / "1")[BLOCKS + b"1"] == b"row"
+
+    asyncio.run(scenario())
+
+
+def test_a_changelog_whose_beginning_was_deleted_is_refused(
+    broker: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    """A topic that deletes by age or size loses rows that nothing replaces."""
+    shard = Shard(broker, topic_prefix, {"cleanup.policy": "compact,delete"})
+
+    async def scenario() -> None:
+        async with shard.owned(tmp_path / "a") as owner:
+            for _ in range(3):
+                await owner.commit([(BLOCKS + b"k", b"row")])
+        shard.admin._client.delete_records({TopicPartition(shard.topic, 0): 4})
+        for path in (tmp_path / "a", tmp_path / "b"):
+            with pytest.raises(StateError, match="begins at offset 4, its first commit was at 0"):
+                await shard.restore(path)
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        shard.close()
+
+
+def test_a_standby_follows_until_told_to_stop(shard: Shard, tmp_path: Path) -> None:
+    """It waits for a changelog that is empty, takes each commit as a whole, and then is what its owner is."""
+
+    async def scenario() -> None:
+        rng = random.Random(8)
+        stop = asyncio.Event()
+        seen: list[int] = []
+        async with shard.reader() as reader:
+            standby = Restorer(reader, tmp_path / "b", DAY_MS, lambda progress: seen.append(progress.rows))
+            following = asyncio.create_task(standby.follow(stop))
+            await until(lambda: seen)
+            async with shard.owned(tmp_path / "a") as owner:
+                await owner.commit(some_rows(rng, count=10))
+                await until(lambda: seen[-1] == 12)
+                for _ in range(5):
+                    await owner.commit(some_rows(rng))
+                await until(lambda: seen[-1] == 12 + 5 * 201)
+                original = content(owner.store)
+            stop.set()
+            assert (await following).rows == 12 + 5 * 201
+        assert original == content_of(tmp_path / "b")
+        async with shard.owned(tmp_path / "b") as owner:
+            assert (0, original) == (owner.restored.rows, content(owner.store))
+
+    asyncio.run(scenario())
+
+
+def test_a_standby_and_a_store_do_not_share_a_directory(shard: Shard, tmp_path: Path) -> None:
+    """Whoever comes second is told that the directory is in use."""
+
+    async def scenario() -> None:
+        with Store.open(tmp_path / "a"), pytest.raises(StateError, match="in use by another worker"):
+            await shard.restore(tmp_path / "a")
+
+    asyncio.run(scenario())
