@@ -4,7 +4,6 @@ import asyncio
 import random
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
@@ -73,7 +72,7 @@ def test_a_store_that_is_behind_reads_only_what_it_misses(shard: Shard, tmp_path
 
 
 def test_a_commit_that_the_store_did_not_get_is_read_back(shard: Shard, tmp_path: Path) -> None:
-    """A crash between the changelog and the store leaves the store behind by one commit, for the next start."""
+    """A crash between changelog and store leaves the store one commit behind, for the next start to read."""
 
     async def scenario() -> None:
         async with shard.owned(tmp_path / "a") as owner:
@@ -253,8 +252,8 @@ def test_a_restore_that_was_killed_goes_on(shard: Shard, tmp_path: Path) -> None
                 await owner.commit([*rows, (BLOCKS + b"each", b"%d" % number)])
             original = content(owner.store)
         arguments = [shard.broker, shard.topic, str(tmp_path / "b")]
-        killed = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False)  # noqa: S603 - our own
-        assert killed.returncode == -signal.SIGKILL
+        killed = await asyncio.create_subprocess_exec(sys.executable, "-c", KILLED, *arguments)
+        assert await killed.wait() == -signal.SIGKILL
         with pytest.raises(StateError, match=f"half restored from partition 0 of topic {shard.topic}"):
             Store.open(tmp_path / "b")
         with pytest.raises(StateError, match="half restored"):
@@ -308,7 +307,7 @@ async def _recreated_and_longer(shard: Shard, path: Path) -> None:
             await owner.commit([(BLOCKS + b"%d" % n, b"other") for n in range(100)])
 
 
-async def _never_in_it(shard: Shard, path: Path) -> None:
+async def _never_in_it(_shard: Shard, path: Path) -> None:
     with Store.open(path) as store:
         rows = content(store)
     shutil.rmtree(path)

@@ -126,6 +126,8 @@ class ChangelogReader:
                 if leader is None or leader < 0:
                     raise errors.LeaderNotAvailableError(self._place)
                 response = await self._client.send(leader, request)
+                if not response.topics:  # so a broker throttles
+                    raise errors.RequestTimedOutError
                 _, code, *answer = response.topics[0][1][0]
                 if code:
                     raise errors.for_code(code)
