@@ -27,8 +27,7 @@ from streamer.state.store import (
     Store,
     WriteSet,
 )
-from streamer.transport.kafka_transactions import KafkaTransactions
-from streamer.transport.seam import TopicSpec
+from streamer.transport.seam import TopicSpec, Transactions
 
 ROWS_AT_ONCE: Final = 20_000
 """So many rows of a store that fills its changelog are handed over at once."""
@@ -67,7 +66,7 @@ class Changelog:
 
     def __init__(  # noqa: PLR0913 - all but the first two are named where they are given
         self,
-        transactions: KafkaTransactions,
+        transactions: Transactions,
         store: Store,
         *,
         topic: str,

@@ -1,6 +1,7 @@
 """Transactions on a real broker: seen whole or never, by one holder at a time."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -12,7 +13,8 @@ from streamer.transport.changelog_reader import ChangelogReader, ReaderSettings
 from streamer.transport.kafka_admin import KafkaAdmin
 from streamer.transport.kafka_publisher import PublisherSettings
 from streamer.transport.kafka_transactions import HELD, KafkaTransactions
-from streamer.transport.seam import TopicSpec
+from streamer.transport.seam import TopicSpec, Transactions
+from streamer.transport.threaded import LoopThread, ThreadedTransactions
 
 pytestmark = pytest.mark.kafka
 
@@ -20,16 +22,18 @@ pytestmark = pytest.mark.kafka
 class Place:
     """A topic of its own, and holders of one transactional id."""
 
-    def __init__(self, broker: str, prefix: str) -> None:
+    def __init__(self, broker: str, prefix: str, thread: LoopThread | None) -> None:
+        self._thread = thread
         self.broker = broker
         self.topic = prefix + "out"
         self.group = prefix + "group"
         self.admin = KafkaAdmin([broker])
         self.admin.create([TopicSpec(self.topic, 2)])
 
-    def holder(self, timeout_ms: int = 60_000) -> KafkaTransactions:
+    def holder(self, timeout_ms: int = 60_000) -> Transactions:
         """One who publishes under the id, not started."""
-        return KafkaTransactions(PublisherSettings([self.broker]), self.group + "-0", timeout_ms)
+        holder = KafkaTransactions(PublisherSettings([self.broker]), self.group + "-0", timeout_ms)
+        return ThreadedTransactions(holder, self._thread) if self._thread else holder
 
     def out(self, *values: str, partition: int = 0) -> Outgoing:
         """These values for a partition."""
@@ -54,13 +58,15 @@ class Place:
         return dict(self.admin.committed(self.group, self.topic))
 
 
-@pytest.fixture
-def place(broker: str, topic_prefix: str) -> Iterator[Place]:
-    """A topic that no other test uses."""
-    made = Place(broker, topic_prefix)
-    yield made
-    made.admin._client.delete_topics([made.topic])
-    made.admin.close()
+@pytest.fixture(params=["on the loop", "in a thread"])
+def place(broker: str, topic_prefix: str, request: pytest.FixtureRequest) -> Iterator[Place]:
+    """A topic that no other test uses, and the two ways to hold its id."""
+    with contextlib.ExitStack() as stack:
+        thread = stack.enter_context(LoopThread()) if request.param == "in a thread" else None
+        made = Place(broker, topic_prefix, thread)
+        yield made
+        made.admin._client.delete_topics([made.topic])
+        made.admin.close()
 
 
 def test_a_transaction_is_seen_whole_with_its_offsets(place: Place) -> None:
@@ -150,22 +156,22 @@ def test_an_abort_is_never_seen(place: Place) -> None:
     asyncio.run(scenario())
 
 
-Attempt = Callable[[KafkaTransactions, Place], Awaitable[object]]
+Attempt = Callable[[Transactions, Place], Awaitable[object]]
 
 
-async def _commit(holder: KafkaTransactions, place: Place) -> None:
+async def _commit(holder: Transactions, place: Place) -> None:
     await holder.commit([place.out("stale")])
 
 
-async def _open_commit(holder: KafkaTransactions, _place: Place) -> None:
+async def _open_commit(holder: Transactions, _place: Place) -> None:
     await holder.commit()
 
 
-async def _offsets(holder: KafkaTransactions, place: Place) -> None:
+async def _offsets(holder: Transactions, place: Place) -> None:
     await holder.commit([], {(place.topic, 0): 99}, place.group)
 
 
-async def _send(holder: KafkaTransactions, place: Place) -> None:
+async def _send(holder: Transactions, place: Place) -> None:
     await (await holder.send(place.out("stale", partition=1)))
 
 
