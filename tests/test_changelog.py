@@ -16,8 +16,9 @@ from streamer.batch import Outgoing, Records
 from streamer.engine import Engine
 from streamer.errors import Fenced, StateError
 from streamer.loading import load_topology
-from streamer.restore import Restorer
+from streamer.restore import RestoreProgress, Restorer
 from streamer.settings import Settings
+from streamer.state import replica
 from streamer.state.changelog_records import PART_BYTES
 from streamer.state.store import BLOCKS, DECIDED, MODELS, PROGRESS, Progress, Row, Store, WriteSet
 from streamer.transport.kafka_publisher import KafkaPublisher, PublisherSettings
@@ -266,6 +267,54 @@ def test_a_restore_that_was_killed_goes_on(shard: Shard, tmp_path: Path) -> None
             Store.read(tmp_path / "b")
         restored = await shard.restore(tmp_path / "b")
         assert 0 < restored.rows < 80 * 12
+        assert original == content_of(tmp_path / "b")
+
+    asyncio.run(scenario())
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """Somebody stops a restore."""
+
+
+@pytest.mark.parametrize("large", [0, 1])
+def test_a_restore_stopped_anywhere_goes_on_there(
+    shard: Shard, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
+) -> None:
+    """However often it is stopped between fetches, within commits too, it is right; parts come again."""
+    monkeypatch.setattr(replica, "BATCH_BYTES", 1)
+    rng = random.Random(9)
+
+    async def scenario() -> None:
+        async with shard.owned(tmp_path / "a") as owner:
+            written = 1
+            for number in range(6):
+                # More than a batch of the publisher.
+                rows = [(BLOCKS + rng.randbytes(1), rng.randbytes(30_000)) for _ in range(60)]
+                parts = [(DECIDED + bytes([number % 3]), rng.randbytes(2 * PART_BYTES))] * large
+                await owner.commit(rows + parts)
+                written += len(rows) + 3 * large + 1
+            original = content(owner.store)
+        read = stops = 0
+        done = False
+        while not done:
+            seen = 0
+
+            def report(progress: RestoreProgress) -> None:
+                nonlocal seen
+                seen = progress.rows
+                if rng.random() < 0.5 and progress.left:
+                    raise Interrupted
+
+            try:
+                await shard.restore(tmp_path / "b", report=report)
+                done = True
+            except Interrupted:
+                stops += 1
+                with pytest.raises(StateError, match="half restored"):
+                    Store.open(tmp_path / "b")
+            read += seen
+        assert stops > 0
+        assert read >= written if large else read == written
         assert original == content_of(tmp_path / "b")
 
     asyncio.run(scenario())

@@ -98,8 +98,13 @@ class Joiner:
         """Whether parts were read whose row was not."""
         return bool(self._parts)
 
+    @property
+    def alert(self) -> bool:
+        """Whether the next record has to be seen here, though it has no headers."""
+        return bool(self._parts or self.missing)
+
     def row(self, record: Record) -> Row | None:
-        """The row that ends with this record, which has headers; `None` if it is a part."""
+        """The row that ends with this record; `None` if it is a part, or lacks parts."""
         whole = None
         for name, value in record.headers:
             if name == _PART:

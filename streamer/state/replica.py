@@ -71,7 +71,7 @@ class Replica:
         """
         try:
             return self._add(records, start)
-        except (msgspec.MsgspecError, TypeError) as error:
+        except (msgspec.MsgspecError, KeyError) as error:
             raise StateError(
                 f"a record of the changelog is damaged: {error}; restore the topic from a copy"
             ) from error
@@ -79,16 +79,16 @@ class Replica:
     def _add(self, records: Iterable[Record], start: int) -> int:
         put, delete = self._batch.put, self._batch.delete
         count = 0
-        waiting = self._joiner.waiting
+        alert = self._joiner.alert
         for record in records:
             if record.offset < start:
                 self._note(record)
                 continue
             count += 1
             key, value = record.key, record.value
-            if waiting or record.headers:
+            if alert or record.headers:
                 row = self._joiner.row(record)
-                waiting = self._joiner.waiting
+                alert = self._joiner.alert
                 self._note(record)
                 if row is None:
                     continue
