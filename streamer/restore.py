@@ -18,8 +18,8 @@ from streamer.transport.changelog_reader import ChangelogReader, Fetched
 
 log = logging.getLogger(__name__)
 
-WAIT_MS = 1_000
-"""How long a standby's fetch waits for more."""
+WAIT_MS = 500
+"""How long a standby's fetch waits for more, unless there is much."""
 
 REFRESH_MS = 60_000
 """How often a standby that has nothing to do notes that it misses nothing."""
@@ -260,6 +260,8 @@ class _Course:
             count = self._replica.add(batch, self._place.offset)
             if self._strange and count:
                 raise self._foreign("the directory has a state of its own that stands in no changelog")
+            if self._replica.lost:
+                raise self._foreign("the last commit of the directory was lost there, and others came")
             self.rows += count
             if self._replica.mark is not None:
                 self._check(self._replica.mark[0])
@@ -308,6 +310,6 @@ class _Course:
     def _foreign(self, what: str) -> StateError:
         return StateError(
             f"The state directory {self._replica.path} does not belong to {self._name}: {what}. Was the topic"
-            " deleted and created again, or is it another cluster? Restore the topic, or move the directory"
-            " away: a new one is rebuilt from the topic"
+            " deleted and created again, is it another cluster, or did it lose records? Restore the topic, or move"
+            " the directory away: a new one is rebuilt from the topic"
         )

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import pytest
 from kafka import TopicPartition
 
@@ -370,11 +371,20 @@ async def _never_in_it(_shard: Shard, path: Path) -> None:
         store.commit(WriteSet(Progress(commits=1), list(rows.items())))
 
 
+async def _lost_by_the_broker(_shard: Shard, path: Path) -> None:
+    # As if the last commit had been another, which the topic lost and wrote anew.
+    with Store.open(path) as store:
+        store.commit(
+            WriteSet(msgspec.structs.replace(store.progress, log_time=1), [(BLOCKS + b"k", b"lost")])
+        )
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         (_recreated, "stands at offset .*, which ends at 0"),
         (_recreated_and_longer, "stands in another changelog"),
+        (_lost_by_the_broker, "the last commit of the directory was lost there"),
         (_never_in_it, "a state of its own that stands in no changelog"),
     ],
 )

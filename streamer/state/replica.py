@@ -36,6 +36,7 @@ class Replica:
             self.place = None if place is None else msgspec.msgpack.decode(place, type=Place)
         except msgspec.MsgspecError as error:
             raise explained(path, f"its place in the changelog is unreadable ({error})") from error
+        self._progress = raw
         self.empty = raw is None and place is None
         """Whether nothing was ever stored here."""
         self._joiner = Joiner()
@@ -44,6 +45,8 @@ class Replica:
         self._options.disable_wal = True  # type: ignore[method-assign, assignment]  # it is a property
         self.mark: tuple[Mark, int] | None = None
         """The last mark that was read, and its offset."""
+        self.lost = False
+        """Whether what lies where the directory's last commit ended is not that commit."""
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -67,7 +70,8 @@ class Replica:
     def add(self, records: Iterable[Record], start: int) -> int:
         """Take committed records from offset `start` on; answers how many there were.
 
-        Of those before it only the mark is noted. Raises `StateError` for what no owner can have written.
+        Those before it are compared with what is here, and their mark is noted. Raises `StateError` for what
+        no owner can have written.
         """
         try:
             return self._add(records, start)
@@ -83,6 +87,7 @@ class Replica:
         for record in records:
             if record.offset < start:
                 self._note(record)
+                self._compare(record)
                 continue
             count += 1
             key, value = record.key, record.value
@@ -135,6 +140,11 @@ class Replica:
         mark = mark_of(record)
         if mark is not None:
             self.mark = mark, record.offset
+
+    def _compare(self, record: Record) -> None:
+        place = self.place
+        if place is not None and place.whole and record.offset == place.last:
+            self.lost = record.value != self._progress
 
     def _attempt(self, what: Callable[[], object]) -> None:
         try:

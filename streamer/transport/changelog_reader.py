@@ -17,6 +17,9 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.transport.kafka import position_lost
 
 FETCH_BYTES = 8 << 20
+ENOUGH_BYTES = 256 << 10
+"""A fetch that waits is answered early once there is so much."""
+
 PATIENCE_S = 60.0
 """How long a broker may be away before a read fails."""
 
@@ -94,7 +97,7 @@ class ChangelogReader:
         return first[1], end[1]
 
     async def fetch(self, offset: int, wait_ms: int = 0) -> Fetched:
-        """What is there from `offset` on; where that is nothing yet, wait so long for something.
+        """What is there from `offset` on; where that is little yet, wait so long for more.
 
         Raises `StateError` where the partition begins later or ends earlier, `StreamerError` where it cannot
         be read for longer than the reader's patience.
@@ -102,7 +105,9 @@ class ChangelogReader:
         size = self._settings.fetch_bytes
         topics = [(self.topic, [(self.shard, offset, size)])]
         try:
-            answer = await self._ask(FetchRequest(wait_ms, 1, size, _READ_COMMITTED, topics))
+            answer = await self._ask(
+                FetchRequest(wait_ms, ENOUGH_BYTES if wait_ms else 1, size, _READ_COMMITTED, topics)
+            )
         except errors.OffsetOutOfRangeError as error:
             raise position_lost(self._place, offset, *await self.bounds()) from error
         # High watermark, last stable offset, first offset, aborted transactions, perhaps a replica, records.
