@@ -35,7 +35,11 @@ _LOOKS, _LOOK_S = 10, 0.1
 
 @dataclass(frozen=True, slots=True)
 class RestoreProgress:
-    """How far a restore is; `left` are the records still to be read at most: compaction has removed some."""
+    """How far a restore is; `left` are the records still to be read at most: compaction has removed some.
+
+    >>> str(RestoreProgress(shard=3, rows=1_000_000, left=500_000, seconds=2.0, seconds_left=1.0))
+    'shard 3: 1,000,000 rows restored, at most 500,000 to do, 1 s left (500,000 rows/s)'
+    """
 
     shard: int
     rows: int
@@ -310,6 +314,6 @@ class _Course:
     def _foreign(self, what: str) -> StateError:
         return StateError(
             f"The state directory {self._replica.path} does not belong to {self._name}: {what}. Was the topic"
-            " deleted and created again, is it another cluster, or did it lose records? Restore the topic, or move"
-            " the directory away: a new one is rebuilt from the topic"
+            " deleted and created again, is it another cluster, or did it lose records? Restore the topic, or"
+            " move the directory away: a new one is rebuilt from the topic"
         )
