@@ -22,7 +22,9 @@ from streamer.settings import Settings
 from streamer.state import replica
 from streamer.state.changelog_records import PART_BYTES
 from streamer.state.store import BLOCKS, DECIDED, MODELS, PROGRESS, Progress, Row, Store, WriteSet
+from streamer.transport.changelog_reader import ChangelogReader, ReaderSettings
 from streamer.transport.kafka_publisher import KafkaPublisher, PublisherSettings
+from streamer.transport.seam import TopicSpec
 from streamer.workloads import velocity
 from tests.changelogs import DAY_MS, Shard, content, content_of, some_rows, until
 
@@ -478,6 +480,46 @@ def test_a_standby_and_a_store_do_not_share_a_directory(shard: Shard, tmp_path: 
             await shard.restore(tmp_path / "a")
 
     asyncio.run(scenario())
+
+
+def test_outputs_rows_and_offsets_become_visible_together(shard: Shard, tmp_path: Path) -> None:
+    """With one transaction for all, a stale owner's outputs are not seen; what is after the cut waits."""
+    topic, group = shard.topic + ".out", shard.topic + ".group"
+    shard.admin.create([TopicSpec(topic)])
+
+    def output(value: bytes) -> Outgoing:
+        return Outgoing(topic, 0, [b"k"], [value], [()])
+
+    async def seen() -> list[bytes]:
+        async with ChangelogReader(ReaderSettings([shard.broker], topic, 0)) as reader:
+            batches = (await reader.fetch(0)).batches
+            return [record.value for batch in batches for record in batch]
+
+    async def scenario() -> None:
+        async with shard.owned(tmp_path / "old") as old:
+            await old.transactions.send(output(b"decided"))
+            old.transactions.seal()
+            await old.transactions.send(output(b"decided after the cut"))
+            assert await seen() == []
+            writes = WriteSet(Progress(commits=1), [(BLOCKS + b"k", b"row")])
+            await old.changelog.commit(writes, {(topic, 0): 5}, group)
+            old.store.commit(writes)
+            assert (await seen(), shard.admin.committed(group, topic)) == ([b"decided"], {0: 5})
+            async with shard.owned(tmp_path / "new") as new:
+                assert content(old.store) == content(new.store)
+                with pytest.raises(Fenced):
+                    await old.changelog.commit(WriteSet(Progress(commits=2), []), {(topic, 0): 9}, group)
+                await new.transactions.send(output(b"decided again"))
+                await new.commit([])
+        assert (
+            await seen(),
+            shard.admin.committed(group, topic),
+        ) == ([b"decided", b"decided again"], {0: 5})
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        shard.admin._client.delete_topics([topic])
 
 
 def test_records_of_strangers_are_passed_over(shard: Shard, tmp_path: Path) -> None:

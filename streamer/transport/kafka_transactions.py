@@ -170,7 +170,7 @@ class KafkaTransactions(KafkaPublisher):
                 _tell(await self._hand_over(one.outgoing), one.delivered)
             except StreamerError as error:
                 one.delivered.set_exception(error)
-            except _REFUSALS as error:
+            except Exception as error:  # noqa: BLE001 - whatever it is, who waits has to know
                 one.delivered.set_exception(self._failed(f"records for topic {one.outgoing.topic}", error))
             one.handed.set()
             self._queue.popleft()
