@@ -59,9 +59,12 @@ class Changelog:
     """The way of a store's commits to partition `shard` of `topic`.
 
     In this order: `transactions` is started, so that nobody else writes there, the directory is `restored`,
-    the store is opened. Every transaction ends with the progress, under a mark that names this changelog; the
-    first one has the store's secret too. Failures are those of `KafkaTransactions.commit`: stop. What is in
-    the changelog by then and not in the store is read from there at the next start.
+    the store is opened, `begin` is awaited; then each commit comes here before it goes to the store.
+
+    Every transaction ends with the progress, under a mark that names this changelog; the first one has the
+    store's secret too, so whoever may read the topic may sign snapshots. Failures are those of
+    `Transactions.commit`: stop. What is in the changelog by then and not in the store is read from there at
+    the next start.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first two are named where they are given

@@ -248,6 +248,7 @@ class _Course:
     def expect(self, fetched: Fetched) -> None:
         """Compare the mark of the last commit there is, if it is among these."""
         for batch in fetched.batches:
+            self._check_sum(batch)
             for record in batch:
                 mark = mark_of(record)
                 if mark is not None:
@@ -256,11 +257,7 @@ class _Course:
     def take(self, fetched: Fetched) -> None:
         """Add what was fetched; the rows are whole where it reaches the end."""
         for batch in fetched.batches:
-            if not batch.validate_crc():
-                raise StateError(
-                    f"{self._name} is damaged at offset {batch.base_offset}: its checksum does not hold;"
-                    " restore the topic from a copy, or rebuild the state by replay"
-                )
+            self._check_sum(batch)
             count = self._replica.add(batch, self._place.offset)
             if self._strange and count:
                 raise self._foreign("the directory has a state of its own that stands in no changelog")
@@ -296,6 +293,13 @@ class _Course:
         ):
             self._replica.reach(place)
         self._place = place
+
+    def _check_sum(self, batch: Any) -> None:
+        if not batch.validate_crc():
+            raise StateError(
+                f"{self._name} is damaged at offset {batch.base_offset}: its checksum does not hold; restore"
+                " the topic from a copy, or rebuild the state by replay"
+            )
 
     def _check(self, mark: Mark) -> None:
         if self._expected is None:

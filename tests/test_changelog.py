@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -520,6 +521,31 @@ def test_outputs_rows_and_offsets_become_visible_together(shard: Shard, tmp_path
         asyncio.run(scenario())
     finally:
         shard.admin._client.delete_topics([topic])
+
+
+class Flipping(ChangelogReader):
+    """A reader over a bad line: one bit of each batch's records is not what the broker sent."""
+
+    async def _ask(self, request: Any) -> Any:
+        *answer, data = await super()._ask(request)
+        if isinstance(data, bytes) and len(data) > 100:
+            data = data[:90] + bytes([data[90] ^ 1]) + data[91:]
+        return [*answer, data]
+
+
+def test_a_flipped_bit_is_detected(shard: Shard, tmp_path: Path) -> None:
+    """The restore ends with an error, and leaves nothing that could be used."""
+
+    async def scenario() -> None:
+        async with shard.owned(tmp_path / "a") as owner:
+            await owner.commit(some_rows(random.Random(11)))
+        async with Flipping(ReaderSettings([shard.broker], shard.topic, 0)) as reader:
+            with pytest.raises(StateError, match="is damaged at offset 0: its checksum does not hold"):
+                await Restorer(reader, tmp_path / "b", DAY_MS).restore()
+        with Store.open(tmp_path / "b") as store:
+            assert store.empty
+
+    asyncio.run(scenario())
 
 
 def test_records_of_strangers_are_passed_over(shard: Shard, tmp_path: Path) -> None:
