@@ -5,6 +5,10 @@ class StreamerError(Exception):
     """Something failed while running; the command ends with exit status 1."""
 
 
+class Fenced(StreamerError):  # noqa: N818 - it names a state, as the log does
+    """Another worker owns the shard now: this one may neither publish nor commit for it any more."""
+
+
 class ConfigError(StreamerError):
     """Wrong usage, settings, topology or surroundings; exit status 2, one line, with the remedy."""
 

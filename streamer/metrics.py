@@ -129,6 +129,21 @@ class Metrics:
             registry=registry,
         )
         self._state_bytes = Gauge("streamer_state_bytes", "Bytes of state on disk.", registry=registry)
+        self._restored = Gauge(
+            "streamer_restore_rows",
+            "Rows read from the changelog since the start.",
+            ["shard"],
+            registry=registry,
+        )
+        self._restore_left = Gauge(
+            "streamer_restore_left_rows",
+            "Rows of the changelog still to be read.",
+            ["shard"],
+            registry=registry,
+        )
+        self._restore_seconds = Gauge(
+            "streamer_restore_left_seconds", "Time until they are read.", ["shard"], registry=registry
+        )
         self._keys = Gauge("streamer_state_keys", "Keys in memory.", ["entity"], registry=registry)
         ProcessCollector(registry=registry)
         for action in ACTIONS:  # a series that exists from the start can be alerted on
@@ -217,6 +232,12 @@ class Metrics:
     def state_bytes(self, nbytes: int) -> None:
         """Set the bytes of state on disk."""
         self._state_bytes.set(nbytes)
+
+    def restore(self, shard: int, rows: int, left: int, seconds_left: float) -> None:
+        """Set how far a shard's restore is: rows read, rows to be read at most, and the time they take."""
+        self._restored.labels(str(shard)).set(rows)
+        self._restore_left.labels(str(shard)).set(left)
+        self._restore_seconds.labels(str(shard)).set(seconds_left)
 
     def value(self, series: str, **labels: str) -> float:
         """One series' value, 0 where nothing was counted yet; for summaries and tests."""

@@ -58,6 +58,7 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
     features: Annotated[str, Note("features as used, with `--emit-features`")] = "features"
     models: Annotated[str, Note("signed model snapshots, compacted")] = "models"
     journal: Annotated[str, Note("what each commit took in, compacted")] = "journal"
+    changelog: Annotated[str, Note("the rows of the state, to rebuild it elsewhere, compacted")] = "changelog"
 
     @property
     def resolved(self) -> "Topics":
@@ -92,6 +93,9 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True):
         int, Note("silence after which the group takes a worker for dead", "ms", low=1_000)
     ] = 6_000
     request_timeout_ms: Annotated[int, Note("longest wait for the broker's answer", "ms", low=1)] = 40_000
+    transaction_timeout_ms: Annotated[
+        int, Note("age at which the broker aborts a transaction and fences its worker", "ms", low=1_000)
+    ] = 60_000
 
     def security(self) -> dict[str, object]:
         """Security in aiokafka's names: security_protocol, sasl_* and ssl_context as the protocol needs them.
@@ -129,6 +133,14 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     decided_retention: Annotated[
         Duration, Note("how long features as decided are kept for outcomes that may still come", "duration")
     ] = days(180)
+    changelog_deletions: Annotated[
+        Duration,
+        Note(
+            "how long the changelog's topic keeps deletions (delete.retention.ms); a state directory that"
+            " is behind by more than half of it is rebuilt",
+            "duration",
+        ),
+    ] = days(1)
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):

@@ -90,6 +90,7 @@ def test_everything_reported_can_be_read_back() -> None:
     metrics.state_keys("card", 55)
     metrics.state_bytes(1 << 30)
     metrics.swept({"blocks": 3, "ids": 0})
+    metrics.restore(2, rows=1_000, left=500, seconds_left=0.25)
     expected = {
         ("streamer_payments_total", ""): 1_000,
         ("streamer_commits_total", ""): 1,
@@ -112,6 +113,9 @@ def test_everything_reported_can_be_read_back() -> None:
     assert metrics.value("streamer_model_version", model="fraud") == 17
     assert metrics.value("streamer_state_keys", entity="card") == 55
     assert metrics.value("streamer_swept_rows_total", room="blocks") == 3
+    assert metrics.value("streamer_restore_rows", shard="2") == 1_000
+    assert metrics.value("streamer_restore_left_rows", shard="2") == 500
+    assert metrics.value("streamer_restore_left_seconds", shard="2") == 0.25
 
 
 def test_a_partition_that_left_shows_no_lag() -> None:

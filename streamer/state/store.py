@@ -47,12 +47,37 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """Fingerprint of the topology that wrote last."""
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a state directory stands in the changelog of its shard; a row that is the directory's own."""
+
+    changelog: bytes
+    """Which one: 16 random bytes, drawn when it was begun."""
+    begin: int
+    """Offset at which it was begun."""
+    topic: str
+    shard: int
+    offset: int
+    """The next record to read."""
+    last: int
+    """Offset of the last record that ended a commit; -1 where none was read yet."""
+    at: int
+    """When nothing up to `offset` was missing, in ms since 1970: later deletions may be gone by now."""
+    whole: bool
+    """Whether the rows are those of a commit: not while they are brought up to date."""
+
+
 @dataclass(slots=True)
 class WriteSet:
     """Everything that one commit changes. `rows` are copies: later work does not touch them."""
 
     progress: Progress
     rows: list[Row] = field(default_factory=list)
+    place: Place | None = None
+    """Where the rows end in the changelog, if there is one."""
+
+
+PROGRESS, PLACE, SECRET, FORMAT = (META + name for name in (b"progress", b"changelog", b"secret", b"format"))
+"""Rows of a directory itself; `PLACE` and `FORMAT` are never in a changelog."""
 
 
 class Store:
@@ -70,12 +95,18 @@ class Store:
         self.path = path
         self.secret = secret
         """32 random bytes of this directory: seeds digests, signs snapshots where no key is set."""
-        raw = self.get_many([META + b"progress"])[0]
+        raw, place = self.get_many([PROGRESS, PLACE])
         self.empty = raw is None
         try:
             self.progress = Progress() if raw is None else msgspec.msgpack.decode(raw, type=Progress)
+            self.place = None if place is None else msgspec.msgpack.decode(place, type=Place)
         except msgspec.MsgspecError as error:
             raise explained(path, f"its progress is unreadable ({error})") from error
+        if self.place is not None and not self.place.whole:
+            raise StateError(
+                f"The state directory {path} is half restored from partition {self.place.shard} of topic"
+                f" {self.place.topic}; start a worker of that shard, which completes it, or remove it"
+            )
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -143,18 +174,14 @@ class Store:
                 delete(key)
             else:
                 put(key, value)
-        put(META + b"progress", msgspec.msgpack.encode(writes.progress))
+        put(PROGRESS, msgspec.msgpack.encode(writes.progress))
+        if writes.place is not None:
+            put(PLACE, msgspec.msgpack.encode(writes.place))
         with self._refusals("a commit"):
             self._db.write(batch)
         self.progress = writes.progress
+        self.place = writes.place or self.place
         self.empty = False
-
-    def delete_range(self, start: bytes, end: bytes) -> None:
-        """Drop all rows from `start` up to but not including `end`; for what has passed its retention."""
-        if start >= end:
-            return  # RocksDB would take it now, and then fail at every flush
-        with self._refusals("a deletion"):
-            self._db.delete_range(start, end)
 
     def sync(self) -> None:
         """Force what was committed onto the disk; may run in another thread, beside commits."""

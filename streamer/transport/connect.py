@@ -11,8 +11,10 @@ from streamer.errors import ConfigError, StreamerError
 from streamer.settings import Settings
 from streamer.state.log import Log
 from streamer.transport import kafka, log
+from streamer.transport.changelog_reader import ChangelogReader, ReaderSettings
 from streamer.transport.kafka_admin import KafkaAdmin
 from streamer.transport.kafka_publisher import KafkaPublisher, PublisherSettings
+from streamer.transport.kafka_transactions import KafkaTransactions
 from streamer.transport.log_admin import LogAdmin
 from streamer.transport.log_publisher import LogPublisher
 from streamer.transport.seam import Admin, Publisher
@@ -69,13 +71,24 @@ class KafkaConnection:
 
     def publisher(self) -> KafkaPublisher:
         """Make a publisher, not started."""
+        return KafkaPublisher(self._publishing())
+
+    def transactions(self, transactional_id: str) -> KafkaTransactions:
+        """Make a publisher in transactions, not started; its start takes the id over from whoever has it."""
+        timeout_ms = self._settings.kafka.transaction_timeout_ms
+        return KafkaTransactions(self._publishing(), transactional_id, timeout_ms)
+
+    def changelog(self, topic: str, shard: int) -> ChangelogReader:
+        """Make a reader of one partition of a changelog, not started."""
+        security = self._settings.kafka.security()
+        return ChangelogReader(ReaderSettings(self._servers.split(","), topic, shard, security))
+
+    def _publishing(self) -> PublisherSettings:
         settings = self._settings.kafka
-        return KafkaPublisher(
-            PublisherSettings(
-                self._servers.split(","),
-                compression=None if settings.compression == "none" else settings.compression,
-                security=settings.security(),
-            )
+        return PublisherSettings(
+            self._servers.split(","),
+            compression=None if settings.compression == "none" else settings.compression,
+            security=settings.security(),
         )
 
     def admin(self) -> KafkaAdmin:

@@ -63,7 +63,7 @@ class KafkaAdmin:
             spec.name: {
                 "num_partitions": spec.partitions,
                 "replication_factor": self._replication_factor,
-                "configs": {"cleanup.policy": "compact"} if spec.compacted else {},
+                "configs": {**({"cleanup.policy": "compact"} if spec.compacted else {}), **spec.config},
             }
             for spec in specs
             if spec.name not in known

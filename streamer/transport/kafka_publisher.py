@@ -24,6 +24,7 @@ _SEED = np.uint32(0x9747B28C)
 _OVERHEAD = 128
 _HEADER_OVERHEAD = 10
 _SHOWN = 128
+_CANCEL_S = 1.0
 
 
 def murmur2_many(keys: Sequence[bytes]) -> npt.NDArray[np.uint32]:
@@ -112,13 +113,15 @@ class KafkaPublisher:
             compression_type=settings.compression,
             max_batch_size=settings.max_batch_size,
             max_request_size=settings.max_batch_size,
+            **self._identity(),
             **settings.security,
         )
         try:
-            await self._producer.start()
-        except errors.KafkaError as error:
+            async with asyncio.timeout(settings.delivery_timeout_s):
+                await self._producer.start()
+        except (errors.KafkaError, TimeoutError) as error:
             await self._producer.stop()
-            raise ConfigError(f"no Kafka broker answers at {', '.join(settings.servers)}: {error}") from error
+            raise self._no_start(error) from error
 
     async def send(self, outgoing: Outgoing) -> Awaitable[Delivered]:
         """Hand records over in order; waits only while the partition still holds a batch that has not left.
@@ -141,7 +144,7 @@ class KafkaPublisher:
                             sent = await self._producer.send_batch(batch, outgoing.topic, partition=partition)
                             deliveries.append((batch.record_count(), sent))
         except (errors.KafkaError, TimeoutError) as error:
-            raise self._failed(outgoing.topic, error) from error
+            raise self._failed(f"records for topic {outgoing.topic}", error) from error
         delivered = asyncio.ensure_future(self._confirmed(outgoing.topic, deliveries))
         self._under_way.add(delivered)
         delivered.add_done_callback(self._under_way.discard)
@@ -159,8 +162,10 @@ class KafkaPublisher:
         # aiokafka's own stop would wait for the deliveries that were given up.
         self._producer._closed = True  # noqa: SLF001 - no public way
         sender = self._producer._sender.sender_task  # noqa: SLF001 - no public way
-        sender.cancel()
-        await asyncio.wait([sender])
+        while not sender.done():
+            # Cancelled, it waits for its requests, which may look for a broker without end.
+            sender.cancel()
+            await asyncio.wait([sender], timeout=_CANCEL_S)
         await self._producer.client.close()
 
     async def _confirmed(self, topic: str, deliveries: Sequence[tuple[int, Awaitable[Any]]]) -> Delivered:
@@ -169,19 +174,29 @@ class KafkaPublisher:
             async with asyncio.timeout(self._settings.delivery_timeout_s):
                 placed = await asyncio.gather(*(delivery for _, delivery in deliveries))
         except (errors.KafkaError, TimeoutError) as error:
-            raise self._failed(topic, error) from error
+            raise self._failed(f"records for topic {topic}", error) from error
         for (count, _), place in zip(deliveries, placed, strict=True):
             if place.offset >= 0:  # a repeat that the broker recognised has no offset of its own
                 end = place.offset + count
                 ends[topic, place.partition] = max(end, ends.get((topic, place.partition), 0))
         return ends
 
-    def _failed(self, topic: str, error: Exception) -> StreamerError:
+    def _identity(self) -> dict[str, object]:
+        """What a producer is known by beyond its connection, in aiokafka's names."""
+        return {}
+
+    def _no_start(self, error: Exception) -> StreamerError:
+        return ConfigError(f"no Kafka broker answers at {', '.join(self._settings.servers)}: {error!r}")
+
+    def _explained(self, what: str, error: Exception) -> StreamerError:
+        return StreamerError(
+            f"{what} could not be delivered to {', '.join(self._settings.servers)}: "
+            f"{error!r}. They are sent again from the last commit when the worker starts"
+        )
+
+    def _failed(self, what: str, error: Exception) -> StreamerError:
         if self._failure is None:
-            self._failure = StreamerError(
-                f"records for topic {topic} could not be delivered to {', '.join(self._settings.servers)}: "
-                f"{error!r}. They are sent again from the last commit when the worker starts"
-            )
+            self._failure = self._explained(what, error)
             # Otherwise what is left would be retried for ever and `stop` would wait for it.
             self._producer._message_accumulator.fail_all(errors.KafkaError("given up"))  # noqa: SLF001 - no public way
         return self._failure

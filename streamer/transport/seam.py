@@ -17,6 +17,8 @@ class TopicSpec:
     name: str
     partitions: int = 1
     compacted: bool = False
+    config: Mapping[str, str] = field(default_factory=dict)
+    """More of its configuration, in Kafka's names; the embedded log has none."""
 
 
 class Publisher(Protocol):
@@ -30,6 +32,24 @@ class Publisher(Protocol):
 
     async def stop(self) -> None:
         """Wait for what is under way, then disconnect."""
+
+
+class Transactions(Publisher, Protocol):
+    """Publishes so that all that is sent up to a seal becomes visible together, or never."""
+
+    def seal(self) -> None:
+        """Let what was sent so far be the transaction that the next `commit` ends; later sends are held."""
+
+    async def commit(
+        self,
+        closing: Sequence[Outgoing] = (),
+        offsets: Mapping[tuple[str, int], int] | None = None,
+        group: str = "",
+    ) -> Delivered:
+        """Make the sealed transaction visible, with `closing` as its last records and a group's offsets."""
+
+    async def abort(self) -> None:
+        """Let nothing of it ever be visible."""
 
 
 class Admin(Protocol):
