@@ -25,6 +25,15 @@ DIGEST = 16
 """Bytes of an `ENTRY` that are the key of its row; the value is the rest."""
 
 
+def name_of(topic: str, source: int) -> str:
+    """A source as people and headers name it: topic/partition/offset.
+
+    >>> name_of("payments", (3 << OFFSET_BITS) + 7)
+    'payments/3/7'
+    """
+    return f"{topic}/{source >> OFFSET_BITS}/{source & ((1 << OFFSET_BITS) - 1)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Decided:
     """One decided batch of n payments, in arrival order.
