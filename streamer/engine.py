@@ -38,7 +38,7 @@ from streamer.state.store import (
 from streamer.sweeping import Sweeper
 from streamer.topology import Topology
 
-__all__ = ["Answer", "Engine", "Taken", "no_lap", "warm_up"]
+__all__ = ["IDENTITIES_SHARE", "Answer", "Blocks", "Engine", "Taken", "no_lap", "warm_up"]
 
 DIRTY_SHARE = 2
 """Keys waiting to be written may take one part in so many of the memory budget."""
@@ -85,7 +85,7 @@ class Engine:
             topology.all_entities,
             memory_budget=budget - budget // IDENTITIES_SHARE,
             allowed_lateness=settings.events.allowed_lateness,
-            blocks=_Blocks(store),
+            blocks=Blocks(store),
             spilled=not store.empty,
             next_number=store.progress.batches,
         )
@@ -277,13 +277,14 @@ class Engine:
         self._features.know(replace(payments, event_time=known), int(payments.event_time.min()))
 
 
-class _Blocks:
+class Blocks:
     """The room of the store in which features keep their events."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
+        """The values of block keys, in order, `None` where there is none."""
         return self._store.get_many([BLOCKS + key for key in keys])
 
 

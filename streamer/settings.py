@@ -58,6 +58,9 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
     features: Annotated[str, Note("features as used, with `--emit-features`")] = "features"
     models: Annotated[str, Note("signed model snapshots, compacted")] = "models"
     journal: Annotated[str, Note("what each commit took in, compacted")] = "journal"
+    stages: Annotated[
+        str, Note("start of the names of the topics between stages, with several partitions of payments")
+    ] = "stages"
 
     @property
     def resolved(self) -> "Topics":
