@@ -106,6 +106,6 @@ def check_partitions(topics: Sequence[str], counts: Mapping[str, int]) -> int:
     wrong = ", ".join(topic for topic, count in found.items() if count != wanted)
     raise ConfigError(
         f"Expected as many partitions of every topic, since a shard owns one of each, got {listed};"
-        f" create {wrong} with {wanted or 'as many'} partitions. Do not add any to a topic that holds records:"
-        " the place of a key depends on their number, so move them to a new topic and start on new state"
+        f" create {wrong} with {wanted or 'as many'} partitions. Do not add any to one that holds records:"
+        " where a key belongs depends on their number, so move them to a new topic and start on new state"
     )

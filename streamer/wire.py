@@ -190,7 +190,7 @@ def encode(head: Head, rows: Rows) -> list[bytes]:
 
 
 def decode(message: bytes | None) -> tuple[Head, Rows]:
-    """The inverse of `encode` for one message; raises `UnreadableError`, and nothing else, for what is none."""
+    """The inverse of `encode` for one message; raises nothing but `UnreadableError` for what is none."""
     if message is None or not message.startswith(_MAGIC):
         found = "no value" if message is None else f"{len(message)} bytes that begin otherwise"
         raise UnreadableError(f"Expected a message between stages, which begins with {_MAGIC!r}, got {found}")
