@@ -260,9 +260,7 @@ def test_a_shard_is_one_partition(tmp_path: Path) -> None:
         shard = Job(tmp_path / "job", TOPOLOGY, SETTINGS, Log(2), random.Random(1)).workers[1].shard
         log = Log(2)
         spread(log, [(0, NOW, b"{", ())])
-        with pytest.raises(
-            StreamerError, match="expected records of partition 1 of one of payments, "
-        ):
+        with pytest.raises(StreamerError, match="expected records of partition 1 of one of payments, "):
             shard.process(log.read("payments", 0, 0, 1))
         with pytest.raises(StreamerError, match=r"got outcomes/1"):
             shard.process(replace(log.read("payments", 0, 0, 1), topic="outcomes", partition=1))
