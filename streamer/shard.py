@@ -97,7 +97,7 @@ class Shard:
         )
         self._identify.log_time = progress.log_time
         self._score = Score(
-            topology, self._topics.payments, inboxes[score.name], score.columns, recognition, self._scoring
+            topology, self._topics.payments, inboxes[score.name], score, recognition, self._scoring
         )
         self._score.greatest = dict(progress.greatest)
         self._counts = {

@@ -27,7 +27,8 @@ FRAUDS: Final = "frauds"
 class Stage:
     """One step of the chain: its name, the topic it reads, and the entities that it counts by `keys`.
 
-    `before` is the stage that sends it payments. `columns` are the features that these bring along, in order.
+    `before` is the stage that sends it payments. `columns` are the features that these bring along, in order,
+    and `widths` how many of them are of each stage.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Stage:
     entities: tuple[Entity, ...] = ()
     keys: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
 
     @cached_property
     def learns(self) -> bool:
@@ -65,6 +67,7 @@ class Chain:
             groups.setdefault(entity.keys, []).append(entity)
         stages = [Stage(IDENTIFY, f"{names.stages}.{IDENTIFY}", ENTRY)]
         columns: tuple[str, ...] = ()
+        widths: tuple[int, ...] = ()
         for keys, entities in groups.items():
             name = entities[0].name
             if name in {IDENTIFY, SCORE}:
@@ -73,10 +76,13 @@ class Chain:
                     f" {names.stages}.{name}; rename it, or use one partition"
                 )
             stages.append(
-                Stage(name, f"{names.stages}.{name}", stages[-1].name, tuple(entities), keys, columns)
+                Stage(name, f"{names.stages}.{name}", stages[-1].name, tuple(entities), keys, columns, widths)
             )
-            columns += tuple(feature.name for entity in entities for feature in entity.features)
-        stages.append(Stage(SCORE, f"{names.stages}.{SCORE}", stages[-1].name, columns=columns))
+            own = tuple(feature.name for entity in entities for feature in entity.features)
+            columns, widths = columns + own, (*widths, len(own))
+        stages.append(
+            Stage(SCORE, f"{names.stages}.{SCORE}", stages[-1].name, columns=columns, widths=widths)
+        )
         return cls(names.payments, tuple(stages))
 
     @property

@@ -131,21 +131,15 @@ class Count:
                 horizon = int(payments.event_time.min())
                 self.features.know(replace(payments, event_time=payments.log_time), horizon)
                 continue
-            before = rows.features.shape[1]
-            features = np.empty((len(rows), before + len(self.features.names)))
-            features[:, :before] = rows.features
             counted = from_column(payments, rows.number("converted"))
-            self.features.update(counted, features[:, before:], self.number)
-            answer.forwarded += self._outlet.send(
-                replace(rows, features=features), payments, self.inbox.clock
-            )
+            features = self.features.update(counted, None, self.number)
+            answer.forwarded += self._outlet.send(rows.counted(features), payments, self.inbox.clock)
 
 
 class Score:
     """Decides, from the features that all stages have added.
 
-    `columns` names them in their order. `greatest` is the greatest event time (ms) of each partition's live
-    payments.
+    `greatest` is the greatest event time (ms) of each partition's live payments.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - all that a decision takes
@@ -153,13 +147,14 @@ class Score:
         topology: Topology,
         topic: str,
         inbox: Inbox,
-        columns: tuple[str, ...],
+        stage: Stage,
         recognition: Recognition,
         scoring: Scoring,
     ) -> None:
         self._topic = topic.encode()
         self.inbox = inbox
-        self._order = np.array(topology.columns_of(columns), np.int64)
+        self._order = np.array(topology.columns_of(stage.columns), np.int64)
+        self._widths = stage.widths
         self._width = len(topology.features)
         self._recognition = recognition
         self._scoring = scoring
@@ -172,7 +167,7 @@ class Score:
         for part in parts:
             rows, payments = part.rows, _read(self._reader, part.rows)
             features = np.empty((len(rows), self._width))
-            features[:, self._order] = rows.features
+            features[:, self._order] = rows.features(self._widths)
             source, column = rows.number("source"), rows.number("converted")
             content = rows.payment
             counted = Counted(

@@ -1,13 +1,14 @@
-"""Payments on their way from one stage to the next: columns in Arrow's IPC format, features packed.
+"""Payments on their way from one stage to the next: columns in Arrow's IPC format.
 
 A message is a checksum, a head and a record batch. Columns travel uncompressed, since the log's own codec
 takes a whole batch of messages at once: with 1,000 rows of 224 bytes a row costs 0.03 us to write and to read
 and snappy makes 75 bytes of it for 0.25 us; lz4 of the buffers makes 68 for 0.39 us, with 125 rows 77 for
-0.95 us. Their schema is known and left out. Features are packed to their narrowest exact types.
+0.95 us. Their schema is known and left out. Features are packed row by row, so that stages in between hand
+them on unread.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, Self
 from zlib import crc32
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from streamer.batch import Float64, Headers, Int64, Text
 from streamer.errors import StreamerError
-from streamer.state.packing import pack, unpack
+from streamer.state.row_kernels import append_part, read_parts
 
 PAYMENTS, FRAUDS = range(2)
 """Kinds of messages: payments to count, and payments that became known as fraud, at `log_time`."""
@@ -39,6 +40,7 @@ _SCHEMA: Final = pa.schema(
         pa.field("log_time", pa.int64(), nullable=False),
         pa.field("position", pa.int64(), nullable=False),
         pa.field("converted", pa.int64(), nullable=False),
+        pa.field("features", pa.binary(), nullable=False),
         pa.field("tracing", pa.binary()),
         pa.field("received", pa.binary()),
     ]
@@ -53,7 +55,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     """What all rows of a message share.
 
     `stage` and `partition` sent it. No payment to come from there is older than `clock` (ms) by more than the
-    allowed lateness; 0: nothing is known. `layout` names the features, of which there are `columns`.
+    allowed lateness; 0: nothing is known. `layout` names the features.
     """
 
     kind: int
@@ -61,21 +63,18 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     partition: int
     clock: int
     layout: int
-    columns: int = 0
-    features: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """n payments with what later stages need; `table` has the columns below, `features` is (n, columns).
+    """n payments with what later stages need, as the columns of `table`.
 
     `payment` is canonical; `source` as in `Decided`; `log_time` in ms; `position` says where the sender read
-    it; `converted` as in `conversion.as_column`; `tracing` the headers to copy;
-    `received` the first bytes of the record, as far as its rejection may need them.
+    it; `converted` as in `conversion.as_column`; `features` has a part from each stage that counted it;
+    `tracing` are the headers to copy; `received` is as much of the record as its rejection may need.
     """
 
     table: Any
-    features: Float64
 
     @classmethod
     def of(
@@ -91,13 +90,13 @@ class Rows:
             pa.RecordBatch.from_arrays(
                 [
                     _binary(payment),
-                    *(_whole(numbers.get(name, _nothing(n))) for name in _SCHEMA.names[1:5]),
+                    *(_whole(numbers.get(name, np.zeros(n, np.int64))) for name in _SCHEMA.names[1:5]),
+                    _binary(Text(np.empty(0, np.uint8), np.zeros(n + 1, np.int64))),
                     pa.nulls(n, pa.binary()) if not tracing else _tracing(tracing, n),
                     pa.nulls(n, pa.binary()) if received is None else pa.array(received, pa.binary()),
                 ],
                 schema=_SCHEMA,
-            ),
-            np.empty((n, 0)),
+            )
         )
 
     def __len__(self) -> int:
@@ -110,11 +109,7 @@ class Rows:
     @property
     def payment(self) -> Text:
         """The canonical payments."""
-        column = self.table.column("payment")
-        _, ends, data = column.buffers()
-        places = np.frombuffer(ends, np.int32, len(column) + 1, 4 * column.offset).astype(np.int64)
-        first, last = int(places[0]), int(places[-1])
-        return Text(np.frombuffer(data, np.uint8, last - first, first), places - first)
+        return _text(self.table.column("payment"))
 
     @property
     def tracing(self) -> dict[int, Headers]:
@@ -135,33 +130,42 @@ class Rows:
 
     def having(self, **columns: Int64) -> "Rows":
         """The same with other numbers in these columns."""
-        table = self.table
-        for name, values in columns.items():
-            table = table.set_column(_SCHEMA.names.index(name), _SCHEMA.field(name), _whole(values))
-        return replace(self, table=table)
+        return self._having({name: _whole(values) for name, values in columns.items()})
 
     def without_received(self) -> "Rows":
         """The same without the bytes that came in."""
-        at = _SCHEMA.names.index("received")
-        nothing = pa.nulls(len(self), pa.binary())
-        return replace(self, table=self.table.set_column(at, _SCHEMA.field(at), nothing))
+        return self._having({"received": pa.nulls(len(self), pa.binary())})
+
+    def counted(self, features: Float64) -> "Rows":
+        """The same with the features (n, columns) of one more stage."""
+        before = _text(self.table.column("features"))
+        return self._having({"features": _binary(Text(*append_part(before.data, before.ends, features)))})
+
+    def features(self, widths: Sequence[int]) -> Float64:
+        """The features of stages that added so many columns each; raises `ValueError` where they did not."""
+        packed = _text(self.table.column("features"))
+        return read_parts(packed.data, packed.ends, np.array(widths, np.int64))
 
     def take(self, rows: Int64) -> "Rows":
         """These rows, in this order."""
-        return Rows(self.table.take(pa.array(rows)), self.features[rows])
+        return Rows(self.table.take(pa.array(rows)))
 
     def slice(self, begin: int, end: int) -> "Rows":
         """The rows from `begin` up to `end`."""
-        return Rows(self.table.slice(begin, end - begin), self.features[begin:end])
+        return Rows(self.table.slice(begin, end - begin))
+
+    def _having(self, columns: Mapping[str, Any]) -> "Rows":
+        given = [
+            columns.get(name, column) for name, column in zip(_SCHEMA.names, self.table.columns, strict=True)
+        ]
+        return Rows(pa.RecordBatch.from_arrays(given, schema=_SCHEMA))
 
 
 def join(parts: Sequence[Rows]) -> Rows:
     """All rows, one after the other; at least one part, all with the same features."""
     if len(parts) == 1:
         return parts[0]
-    return Rows(
-        pa.concat_batches([part.table for part in parts]), np.concatenate([part.features for part in parts])
-    )
+    return Rows(pa.concat_batches([part.table for part in parts]))
 
 
 def by_partition(rows: Rows, partition: Int64) -> Iterator[tuple[int, Rows]]:
@@ -180,7 +184,7 @@ def by_partition(rows: Rows, partition: Int64) -> Iterator[tuple[int, Rows]]:
 
 
 def encode(head: Head, rows: Rows) -> list[bytes]:
-    """Messages of at most `MOST_BYTES` that hold the rows in order; `head` without features."""
+    """Messages of at most `MOST_BYTES` that hold the rows in order."""
     if len(rows) < 1 << ROW_BITS:
         message = _encode(head, rows)
         if len(message) <= MOST_BYTES or len(rows) == 1:
@@ -207,9 +211,7 @@ def decode(message: bytes | None) -> tuple[Head, Rows]:
 
 
 def _encode(head: Head, rows: Rows) -> bytes:
-    columns = rows.features.shape[1]
-    features = pack(rows.features) if columns else b""
-    packed = _heads.encode(msgspec.structs.replace(head, columns=columns, features=features))
+    packed = _heads.encode(head)
     length = len(packed).to_bytes(4, "little")
     # Numbers are read in place, so the record batch begins where they may lie.
     pad = bytes(-(len(_MAGIC) + _SUM + len(length) + len(packed)) % _ALIGN)
@@ -223,13 +225,11 @@ def _read(body: memoryview) -> tuple[Head, Rows]:
     begin = end + -(len(_MAGIC) + _SUM + end) % _ALIGN
     table = pa.ipc.read_record_batch(pa.py_buffer(body[begin:]), _SCHEMA)
     table.validate(full=True)
-    n = table.num_rows
-    features = unpack(head.features) if head.columns else np.empty((n, 0))
-    if features.shape != (n, head.columns) or not 0 < n < 1 << ROW_BITS:
-        raise ValueError(f"{n} rows with features of shape {features.shape}")
-    if any(table.column(place).null_count for place in range(5)):
+    if not 0 < table.num_rows < 1 << ROW_BITS:
+        raise ValueError(f"{table.num_rows} rows")
+    if any(table.column(place).null_count for place in range(6)):
         raise ValueError("nothing where something is required")
-    rows = Rows(table, features)
+    rows = Rows(table)
     if (np.diff(rows.number("position")) <= 0).any():
         raise ValueError("rows out of the order in which the sender read them")
     return head, rows
@@ -240,12 +240,17 @@ _head_decoder: Final = msgspec.msgpack.Decoder(Head)
 _headers: Final = msgspec.msgpack.Decoder(list[tuple[str, bytes]])
 
 
-def _nothing(n: int) -> Int64:
-    return np.zeros(n, np.int64)
-
-
 def _numbers(column: Any) -> Int64:
     return np.frombuffer(column.buffers()[1], np.int64, len(column), 8 * column.offset)
+
+
+def _text(column: Any) -> Text:
+    _, ends, data = column.buffers()
+    places = np.frombuffer(ends, np.int32, len(column) + 1, 4 * column.offset).astype(np.int64)
+    first, last = int(places[0]), int(places[-1])
+    if first == last:
+        return Text(np.empty(0, np.uint8), places - first)
+    return Text(np.frombuffer(data, np.uint8, last - first, first), places - first)
 
 
 def _whole(values: Int64) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streamer.batch import Headers, Text
+from streamer.batch import Float64, Headers, Text
 from streamer.wire import (
     MOST_BYTES,
     PAYMENTS,
@@ -41,20 +41,32 @@ def rows_of(contents: Sequence[bytes], width: int = 3, start: int = 0, seed: int
         headers,
         [b"record %d" % row if row % 2 else b"" for row in range(n)],
     )
-    features = draws.choice([0.0, 1.0, np.nan, -0.0, 1e300, 0.1], (n, width))
-    return Rows(rows.table, features)
+    return rows.counted(drawn(draws, n, 3)).counted(drawn(draws, n, width))
 
 
-def flat(rows: Rows) -> list[tuple[object, ...]]:
+SINGLE = 1.5 * 2.0**-40
+WHOLE = [0.0, 1.0, 250.0, 251.0, 65535.0, 65536.0, 2.0**32 - 1, 2.0**32, 2.0**53]
+OTHER = [np.nan, -np.nan, -0.0, -1.0, 0.5, SINGLE, 0.1, 1e300, np.inf, -np.inf, 5e-324]
+
+
+def drawn(draws: np.random.Generator, n: int, width: int) -> Float64:
+    """Features of every kind, often the same as the one before."""
+    values = draws.choice([*WHOLE, *OTHER], (n, width))
+    for column in range(1, width):
+        values[:, column] = np.where(draws.random(n) < 0.5, values[:, column - 1], values[:, column])
+    return values
+
+
+def flat(rows: Rows, width: int = 3) -> list[tuple[object, ...]]:
     """Each row with all that it has, floats by their bits."""
-    payment = rows.payment
+    payment, features = rows.payment, rows.features([3, width])
     return [
         (
             payment.data[payment.ends[row] : payment.ends[row + 1]].tobytes(),
             *(int(rows.number(name)[row]) for name in NUMBERS),
             [tuple(header) for header in rows.tracing.get(row, ())],
             rows.received[row],
-            rows.features[row].tobytes(),
+            features[row].tobytes(),
         )
         for row in range(len(rows))
     ]
@@ -66,11 +78,25 @@ def test_what_goes_in_comes_out(contents: list[bytes], width: int) -> None:
     rows = rows_of(contents, width)
     (message,) = encode(HEAD, rows)
     head, found = decode(message)
-    assert flat(found) == flat(rows)
+    assert flat(found, width) == flat(rows, width)
     assert (head.kind, head.stage, head.partition, head.clock, head.layout) == (
         PAYMENTS, "card", 3, 1_700_000_000_000, 77,
     )  # fmt: skip
-    assert head.columns == width
+
+
+def test_every_bit_of_a_feature_comes_back() -> None:
+    """Whole numbers, singles, doubles, NaN of any kind, what is the same as before, in parts of any width."""
+    draws = np.random.default_rng(4)
+    rows, parts = rows_of([b"x"] * 500, 9), []
+    for width in (1, 7, 8, 9, 64):
+        parts.append(drawn(draws, 500, width))
+        rows = rows.counted(parts[-1])
+    found = decode(encode(HEAD, rows)[0])[1].features([3, 9, 1, 7, 8, 9, 64])
+    expected = np.concatenate(parts, axis=1)
+    assert found[:, 12:].tobytes() == expected.tobytes()
+    for wrong in ([3, 9, 1, 7, 8, 9], [3, 9, 1, 7, 8, 9, 64, 1], [98], [3, 9, 1, 7, 8, 9, 80]):
+        with pytest.raises(ValueError, match="has not the features"):
+            rows.features(wrong)
 
 
 @given(st.lists(st.integers(0, 3), min_size=1, max_size=40), st.data())

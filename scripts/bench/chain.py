@@ -7,6 +7,7 @@ The last line is one JSON object; times are microseconds of processor time per p
 """
 
 import argparse
+import itertools
 import json
 import platform
 import sys
@@ -107,26 +108,23 @@ def chain(given: argparse.Namespace, values: list[bytes]) -> dict[str, object]:
         ends: dict[tuple[str, int], int] = defaultdict(int)
         sent: dict[str, int] = defaultdict(int)
         samples: dict[str, list[bytes]] = defaultdict(list)
-        watch, warm = Watch(), len(values) // 10
-        for start in range(0, len(values), given.batch * shards):
-            if start == warm // (given.batch * shards) * given.batch * shards:
+        watch, warm, step = Watch(), len(values) // 10, given.batch * shards
+        for start in range(0, len(values), step):
+            if start == warm // step * step:
                 watch = Watch()
                 sent.clear()
             for number in range(shards):
-                queues[topics[0], number] += values[start + number : start + given.batch * shards : shards]
-            for topic in topics:
-                for number in range(shards):
-                    queue, queues[topic, number] = queues[topic, number], []
-                    if not queue:
-                        continue
-                    records = records_of(topic, number, ends[topic, number], queue)
-                    ends[topic, number] += len(queue)
-                    watch.lap("bench")
-                    answer = parts[number].process(records)
-                    watch.lap(topic)
-                    for outgoing in answer.forwarded:
-                        keep(outgoing, queues, sent, samples)
-            if start // given.commit != (start + given.batch * shards) // given.commit:
+                queues[topics[0], number] += values[start + number : start + step : shards]
+            for topic, number in itertools.product(topics, range(shards)):
+                queue, queues[topic, number] = queues[topic, number], []
+                records = records_of(topic, number, ends[topic, number], queue)
+                ends[topic, number] += len(queue)
+                watch.lap("bench")
+                answer = parts[number].process(records)
+                watch.lap(topic)
+                for outgoing in answer.forwarded:
+                    keep(outgoing, queues, sent, samples)
+            if start // given.commit != (start + step) // given.commit:
                 watch.lap("bench")
                 for part, store in zip(parts, stores, strict=True):
                     store.commit(part.cut())
