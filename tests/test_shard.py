@@ -27,17 +27,18 @@ from streamer import (
     since_last,
     total,
 )
-from streamer.batch import Headers
+from streamer.batch import Headers, Outgoing
 from streamer.engine import Engine
 from streamer.errors import StreamerError
 from streamer.features import keyed
 from streamer.rates import RateTable
-from streamer.settings import Settings, Size, State
+from streamer.settings import Duration, Events, Settings, Size, State
 from streamer.state.decided import DecidedBatches
-from streamer.state.store import Store
+from streamer.state.store import BLOCKS, DECIDED, IDS, SIGHTED, UNTOLD, Store
 from tests.chains import Job, Log, spread
 from tests.end_to_end.windows import Feature
-from tests.test_engine import DAY, NOW, mixture, payment, taught
+from tests.test_engine import DAY, HOUR, NOW, mixture, payment, taught
+from tests.test_learning import outcome
 
 SETTINGS = Settings(state=State(memory_budget=Size(1 << 20)))
 TIGHT = Settings(state=State(memory_budget=Size(1 << 12)))
@@ -266,3 +267,193 @@ def test_a_shard_is_one_partition(tmp_path: Path) -> None:
             shard.process(replace(log.read("payments", 0, 0, 1), topic="outcomes", partition=1))
         with pytest.raises(StreamerError, match="from 0 to 1, got 2"):
             type(shard)(TOPOLOGY, store, SETTINGS, number=2, shards=2)
+
+
+def known_frauds(job: Job, draws: random.Random) -> None:
+    """Take the outcomes in and tell of them, with crashes at every point of it, until all are told."""
+    for worker in job.workers:
+        for _ in range(draws.randrange(4)):
+            match draws.randrange(4):
+                case 0:  # a commit that never was
+                    worker.join()
+                    worker.shard.cut(worker.learning.hand_over())
+                case 1:  # stored, not told
+                    worker.join()
+                    worker.commit(worker.learning.hand_over())
+                case 2:  # told in part, and nobody remembers
+                    for outgoing in worker.shard.tell():
+                        job.log.send(outgoing, draws.randint(0, len(outgoing)))
+                case _:  # told, and the commit that knows so is torn
+                    worker.tell()
+                    worker.shard.cut()
+            worker.crash()
+        worker.join()
+        worker.commit(worker.learning.hand_over())
+        worker.tell()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_known_frauds_count_once(tmp_path: Path, seed: int) -> None:
+    """Whatever is told twice, a payment is one fraud of its card and of its merchant, since it was known."""
+    draws = random.Random(seed)
+    log = Log(3)
+    job = Job(tmp_path, TOPOLOGY, SETTINGS, log, draws)
+    paid = [
+        payment(n, NOW + n, card=f"c{draws.randrange(4)}", merchant=draws.choice(["m1", "m2", None]))
+        for n in range(80)
+    ]
+    spread(log, [(draws.randrange(3), NOW, msgspec.json.encode(one), ()) for one in paid])
+    job.run(crashes=0.02)
+    told = dict.fromkeys(draws.sample(range(80), 30))
+    for name in ("first", "again"):
+        for number in told:
+            made = outcome(name, number, at=NOW + HOUR + number)
+            out = Outgoing("outcomes")
+            out.append(made.payment_id.encode(), msgspec.json.encode(made))
+            log.send(out)
+        known_frauds(job, draws)
+        job.run(crashes=0.05)
+    for worker in job.workers:
+        worker.tell()
+        worker.commit()
+        worker.crash()
+        assert list(worker.store.scan(UNTOLD)) == []
+    job.run()
+    half = NOW + HOUR + 40
+    probes = [
+        payment(1_000 + place, at, card=card, merchant=shop)
+        for place, (at, card, shop) in enumerate(
+            (at, card, shop)
+            for at in (half, NOW + 2 * HOUR)
+            for card, shop in [("c0", "m1"), ("c1", "m2"), ("c2", "m1"), ("c3", None)]
+        )
+    ]
+    spread(log, [(draws.randrange(3), NOW + 2 * HOUR, msgspec.json.encode(one), ()) for one in probes])
+    job.run()
+    sent = {name: msgspec.json.decode(value) for name, (value,) in features_of(log).items()}
+    for probe in probes:
+        found = sent[str(probe["payment_id"])]["features"]
+        since = [paid[n] for n in told if NOW + HOUR + n <= int(str(probe["event_time"]))]
+        assert found["card_fraud_fraud_count_30d"] == sum(one["card"] == probe["card"] for one in since)
+        if probe["merchant"] is None:
+            assert found["merchant_fraud_rate_1d"] is None
+            continue
+        before = [one for one in paid if one["merchant"] == probe["merchant"]]
+        before += [
+            one for one in probes if one["merchant"] == probe["merchant"] and counted_before(log, one, probe)
+        ]
+        frauds = sum(one["merchant"] == probe["merchant"] for one in since)
+        assert found["merchant_fraud_rate_1d"] == (frauds + 1) / (len(before) + 4)
+    job.close()
+
+
+def counted_before(log: Log, one: dict[str, object], probe: dict[str, object]) -> bool:
+    """Whether the merchants' stage received a payment before another one, and it is not later."""
+    if int(str(one["event_time"])) > int(str(probe["event_time"])):
+        return False
+    for partition in range(log.partitions):
+        ids = []
+        for source in log.order("stages.merchant", partition):
+            at, offset = number_of(source)
+            ids.append(msgspec.json.decode(log.records["payments", at][offset][2] or b"")["payment_id"])
+        if probe["payment_id"] in ids:
+            return one["payment_id"] in ids[: ids.index(probe["payment_id"])]
+    raise AssertionError(f"{probe} was never counted")
+
+
+def test_garbage_between_stages_stops_nothing(tmp_path: Path) -> None:
+    """It is said where it is and what was expected; the payments before and after it are decided."""
+    log = Log(2)
+    job = Job(tmp_path, TOPOLOGY, SETTINGS, log, random.Random(1))
+    for turn, garbage in enumerate([b"{}", None, b"streamer\1" + b"x" * 90]):
+        for topic in job.workers[0].shard.chain.topics[1:]:
+            log.append(topic, turn % 2, NOW, garbage)
+        spread(log, [(0, NOW, msgspec.json.encode(payment(turn, NOW + turn)), ())])
+        job.run()
+    assert len({key for key, _, _ in log.all("decisions")}) == 3
+    assert len(job.unreadable) == 15
+    assert all(text.startswith("Expected ") and "at `stages." in text for text in job.unreadable)
+    job.close()
+
+
+def test_rows_of_another_topology_stop_the_shard(tmp_path: Path) -> None:
+    """They must not be lost: the error says what to do, and nothing of them counts as read."""
+    log = Log(1)
+    given = [(0, NOW, msgspec.json.encode(payment(number)), ()) for number in range(3)]
+    spread(log, given)
+    job = Job(tmp_path / "before", TOPOLOGY, SETTINGS, log, random.Random(1))
+    (worker,) = job.workers
+    for topic in ("payments", "stages.identify", "stages.card"):
+        job._send(worker.process(topic, 10))
+    job.close()
+    wider = Entity("card", features=[count("1h", "7d"), total(amount, "1h"), mean(amount, "1d").before()])
+    model = Model("fraud", inputs=[wider], learner=taught())
+    other = Topology("tested", models=[model], policy=Policy("tested", 1), entities=[shops])
+    later = Job(tmp_path / "after", other, SETTINGS, log, random.Random(1))
+    (worker,) = later.workers
+    with pytest.raises(StreamerError, match="run that one until its stages have read all their topics"):
+        worker.process("stages.merchant", 10)
+    assert worker.shard.positions == {}
+    later.close()
+
+
+def test_a_batch_larger_than_a_message_is_split_and_heard_once(tmp_path: Path) -> None:
+    """Messages stay below what a log takes; what a crash made be sent again, cut otherwise, adds nothing."""
+    log = Log(2)
+    long = {f"field{number}": "x" * 200 for number in range(20)}
+    given = [
+        (number % 2, NOW, msgspec.json.encode(payment(number, **long)), [("tracestate", b"t" * 5_000)])
+        for number in range(600)
+    ]
+    spread(log, given)
+    job = Job(tmp_path, TOPOLOGY, SETTINGS, log, random.Random(2))
+    job.run(most=400, crashes=0.3, commits=0.1)
+    assert job.crashes > 3
+    topics = job.workers[0].shard.chain.topics
+    sizes = [len(value or b"") for topic in topics for _, value, _ in log.all(topic)]
+    assert 500_000 < max(sizes) <= 900_000
+    answers = log.answers(*ANSWERS)
+    assert len(answers) == 600
+    assert {len(found) for found in answers.values()} == {1}
+    sent = [msgspec.json.decode(value)["features"] for (value,) in features_of(log).values()]
+    assert sorted(features["card_count_1m"] for features in sent) == list(range(1, 601))
+    job.close()
+
+
+def test_months_take_no_more_room_than_weeks(tmp_path: Path) -> None:
+    """Marks, decided batches and keys go once no payment to come can need them, in every shard."""
+    brief = Settings(
+        state=State(memory_budget=Size(1 << 20), decided_retention=Duration(10 * DAY)),
+        events=Events(allowed_lateness=Duration(DAY), dedup_window=Duration(DAY)),
+    )
+    model = Model("fraud", inputs=[cards], learner=taught(), good_after="1d")
+    topology = Topology("tested", models=[model], policy=Policy("tested", 1))
+    log, draws = Log(2), random.Random(3)
+    job = Job(tmp_path, topology, brief, log, draws)
+    sizes = []
+    for day in range(100):
+        given = []
+        for number in range(60):
+            at = NOW + day * DAY + number * 1_000_000
+            one = payment(day * 60 + number, at, card=f"c{day}-{number}")
+            given.append((number % 2, at, msgspec.json.encode(one), ()))
+        spread(log, given)
+        job.run(commits=0.5)
+        for worker in job.workers:
+            while worker.learning.mature(worker.shard.clock):
+                worker.learning.learn(1 << 20)
+            worker.learning.learn(1 << 20)
+            worker.commit(worker.learning.hand_over())
+        rooms = {"sighted": SIGHTED, "ids": IDS, "decided": DECIDED, "blocks": BLOCKS}
+        sizes.append(
+            {
+                name: sum(1 for worker in job.workers for _ in worker.store.scan(room))
+                for name, room in rooms.items()
+            }
+        )
+    for name in sizes[0]:
+        early, late = (max(size[name] for size in sizes[begin : begin + 25]) for begin in (40, 75))
+        assert late <= 1.5 * early, name
+        assert late < 60 * 50, name
+    assert {room for worker in job.workers for room in worker.shard.swept} >= {"ids", "decided", "blocks"}
+    job.close()
