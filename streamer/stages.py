@@ -107,11 +107,11 @@ def check_partitions(topics: Sequence[str], counts: Mapping[str, int]) -> int:
     found = {topic: counts.get(topic, 0) for topic in topics}
     if len(set(found.values())) == 1 and (count := found[topics[0]]):
         return count
-    wanted = found[topics[0]] or max(found.values())
+    wanted = found[topics[0]] or max(found.values()) or "as many"
     listed = ", ".join(f"{topic} {count or '(missing)'}" for topic, count in found.items())
     wrong = ", ".join(topic for topic, count in found.items() if count != wanted)
     raise ConfigError(
         f"Expected as many partitions of every topic, since a shard owns one of each, got {listed};"
-        f" create {wrong} with {wanted or 'as many'} partitions. Do not add any to one that holds records:"
+        f" create {wrong} with {wanted} partitions. Do not add any to one that holds records:"
         " where a key belongs depends on their number, so move them to a new topic and start on new state"
     )
