@@ -14,6 +14,9 @@ Bytes = npt.NDArray[np.uint8]
 
 Headers = Sequence[tuple[str, bytes]]
 
+SOURCE = "streamer_source"
+"""The header of an answer that names the record it answers: topic/partition/offset."""
+
 
 @dataclass(frozen=True, slots=True)
 class Records:

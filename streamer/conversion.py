@@ -17,6 +17,9 @@ from streamer.state.store import META, Row, Store
 RATES: Final = META + b"rates/"
 """Rows of the tables that were in force, by version."""
 
+OWN: Final = -2
+"""Stands in a column for an amount that is in the base currency as it is."""
+
 _NOTHING: Final = np.empty(0, np.int64)
 
 
@@ -68,6 +71,27 @@ def convert_again(table: RateTable, payments: PaymentBatch, others: Int64) -> Pa
     amount = payments.amount.copy()
     amount[rows] = np.where(others < 0, MISSING, others)
     return replace(payments, amount=amount)
+
+
+def as_column(table: RateTable, payments: PaymentBatch, others: Int64) -> Int64:
+    """`Converted.others` at the places of their payments, int64 (n,), and `OWN` at those of all others."""
+    column = np.full(len(payments), OWN, np.int64)
+    if len(others):
+        column[_others(table, payments)] = others
+    return column
+
+
+def from_column(payments: PaymentBatch, column: Int64) -> PaymentBatch:
+    """The same payments with the amounts of such a column."""
+    own = column == OWN
+    if own.all():
+        return payments
+    return replace(payments, amount=np.where(own, payments.amount, np.where(column < 0, MISSING, column)))
+
+
+def others_of(column: Int64) -> Int64:
+    """The inverse of `as_column`."""
+    return np.asarray(column[column != OWN], np.int64)
 
 
 def take_effect(table: RateTable, store: Store) -> list[Row]:

@@ -8,11 +8,17 @@ import msgspec
 import numpy as np
 from msgspec import Raw, Struct
 
-from streamer.batch import Float64, Headers, Records, Text
+from streamer.batch import SOURCE, Float64, Headers, Records, Text
 from streamer.events import Payment, Reason
 from streamer.payments import PaymentBatch
 
 COPIED: Final = frozenset({"traceparent", "tracestate", "correlation_id"})
+
+MOST_COPIED: Final = 1 << 16
+"""Bytes of headers that are copied: with more of them an answer might not fit into the log."""
+
+Copied = Mapping[int, Headers]
+"""The headers that go with an answer, of the payments that have any, by their place in the batch."""
 
 _json = msgspec.json.Encoder()
 _canonical = msgspec.msgpack.Encoder(order="deterministic")
@@ -75,6 +81,20 @@ class DecisionEncoder:
 
         `scores` has shape (n, models); NaN becomes null.
         """
+        prefix = f"{records.topic}/{records.partition}/".encode()
+        sources = [b"%b%d" % (prefix, offset) for offset in payments.offsets.tolist()]
+        return self.encode_from(sources, copied_of(records, payments), payments, actions, scores, reasons)
+
+    def encode_from(  # noqa: PLR0913, PLR0917 - parallel columns
+        self,
+        sources: Sequence[bytes],
+        copied: Copied,
+        payments: PaymentBatch,
+        actions: Sequence[str],
+        scores: Float64,
+        reasons: Sequence[list[Reason]],
+    ) -> tuple[list[bytes | None], list[bytes | None], list[Headers]]:
+        """The same of payments of any partitions; `sources` are their records, topic/partition/offset."""
         ids = [payment.payment_id for payment in payments.rows]
         columns = scores.T.tolist()
         decisions = map(
@@ -92,7 +112,7 @@ class DecisionEncoder:
         )
         values = list(map(_json.encode, decisions))
         keys = [name.encode() for name in ids]
-        return [*keys], [*values], self._headers(records, payments, keys)
+        return [*keys], [*values], self._headers(sources, copied, keys)
 
     def _lacking(self, payments: PaymentBatch) -> list[Raw]:
         lacks = np.zeros(len(payments), np.int64)
@@ -105,19 +125,30 @@ class DecisionEncoder:
             known[code] = Raw(_json.encode(names))
         return [known[code] for code in codes]
 
-    def _headers(self, records: Records, payments: PaymentBatch, ids: Sequence[bytes]) -> list[Headers]:
-        prefix = f"{records.topic}/{records.partition}/".encode()
+    def _headers(self, sources: Sequence[bytes], copied: Copied, ids: Sequence[bytes]) -> list[Headers]:
         kind, version, type_, source = self._kind, self._version, self._type, self._source
         built: list[Headers] = [
-            [("streamer_source", b"%b%d" % (prefix, offset)), kind, version, ("ce_id", name), type_, source]
-            for offset, name in zip(payments.offsets.tolist(), ids, strict=True)
+            [(SOURCE, record), kind, version, ("ce_id", name), type_, source]
+            for record, name in zip(sources, ids, strict=True)
         ]
-        if any(records.headers):
-            for position, index in enumerate(payments.index.tolist()):
-                copied = [header for header in records.headers[index] if header[0] in COPIED]
-                if copied:
-                    built[position] = [*built[position], *copied]
+        for position, headers in copied.items():
+            built[position] = [*built[position], *headers]
         return built
+
+
+def copied_of(records: Records, payments: PaymentBatch) -> Copied:
+    """The headers of the payments' records that are to be copied."""
+    if not any(records.headers):
+        return {}
+    found = {
+        position: [header for header in records.headers[index] if header[0] in COPIED]
+        for position, index in enumerate(payments.index.tolist())
+    }
+    return {
+        position: headers
+        for position, headers in found.items()
+        if headers and sum(len(value or b"") for _, value in headers) <= MOST_COPIED
+    }
 
 
 def canonical(payments: Sequence[Payment]) -> Text:

@@ -20,6 +20,7 @@ from streamer.rejections import Rejected, encode_rejection
 from streamer.settings import Settings
 from streamer.state.decided import ROW_BITS, Decided, DecidedBatches, Found
 from streamer.state.identities import ENTRY
+from streamer.state.retention import labels_of
 from streamer.state.store import FRAUDS, LABELS, META, MODELS, SEEN, Position, Row, Store, positions_of
 from streamer.topology import Model, Topology
 
@@ -319,12 +320,8 @@ class Learning:
             self._queue([student], Examples(features, fraud, weight, until))
 
     def _labels(self, source: Int64) -> dict[int, bytes]:
-        """The labels known of the payments between the first and the last of a batch, by source."""
-        first, end = int(source.min()), _label_key(int(source.max()) + 1)
-        labels = {
-            int.from_bytes(key[len(LABELS) :], "big"): label
-            for key, label in self._store.scan(LABELS, first.to_bytes(8, "big"), end)
-        }
+        """The labels known of the payments of a batch, and all that are to be written, by source."""
+        labels = labels_of(self._store, source)
         for key, label in self._pending.items():
             if key.startswith(LABELS):
                 labels[int.from_bytes(key[len(LABELS) :], "big")] = label

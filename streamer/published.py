@@ -3,11 +3,9 @@
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Protocol, Self
 
-from streamer.batch import Headers, Outgoing, Records
+from streamer.batch import SOURCE, Headers, Outgoing, Records
 from streamer.journal import split_position
 from streamer.state.store import Position, Progress, positions_of
-
-SOURCE = "streamer_source"
 
 
 class Readable(Protocol):

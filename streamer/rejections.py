@@ -6,12 +6,15 @@ from typing import Final
 
 import msgspec
 
-from streamer.batch import Headers, Records
+from streamer.batch import SOURCE, Headers, Records
 from streamer.events import Rejection
-from streamer.pan import mask
+from streamer.pan import LONGEST, mask
 
 MAX_RECEIVED: Final = 4096
 MAX_ERROR: Final = 500
+
+RECEIVED_READ: Final = MAX_RECEIVED + LONGEST * 24
+"""Bytes of a record on which its rejection depends; see `mask`."""
 
 _encoder = msgspec.json.Encoder()
 
@@ -42,13 +45,17 @@ def quotable(error: str) -> str:
 
 def encode_rejection(records: Records, rejected: Rejected) -> tuple[bytes | None, bytes, Headers]:
     """Key, value and headers for the topic of rejections; the key is `None` where no payment_id was read."""
-    received = records.values[rejected.index] or b""
+    source = f"{records.topic}/{records.partition}/{records.offsets[rejected.index]}"
+    return rejection_of(rejected, records.values[rejected.index] or b"", source.encode())
+
+
+def rejection_of(rejected: Rejected, received: bytes, source: bytes) -> tuple[bytes | None, bytes, Headers]:
+    """The same where the record is gone; `source` is topic/partition/offset of what was `received`."""
     value = Rejection(
         payment_id=rejected.payment_id,
         code=rejected.code,
         error=rejected.error,
         received=base64.b64encode(mask(received, MAX_RECEIVED)).decode(),
     )
-    source = f"{records.topic}/{records.partition}/{records.offsets[rejected.index]}"
     key = None if rejected.payment_id is None else rejected.payment_id.encode()
-    return key, _encoder.encode(value), [("streamer_source", source.encode())]
+    return key, _encoder.encode(value), [(SOURCE, source)]

@@ -59,6 +59,9 @@ class Topics(msgspec.Struct, frozen=True, kw_only=True):
     models: Annotated[str, Note("signed model snapshots, compacted")] = "models"
     journal: Annotated[str, Note("what each commit took in, compacted")] = "journal"
     changelog: Annotated[str, Note("the rows of the state, to rebuild it elsewhere, compacted")] = "changelog"
+    stages: Annotated[
+        str, Note("start of the names of the topics between stages, with several partitions of payments")
+    ] = "stages"
 
     @property
     def resolved(self) -> "Topics":

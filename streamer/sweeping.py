@@ -1,17 +1,25 @@
 """Keeps the state from growing for ever: names, at each commit, some rows that nothing can need again."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
+
+import numpy as np
 
 from streamer.features.table import Features
 from streamer.settings import Settings
-from streamer.state.retention import Retention
-from streamer.state.store import BLOCKS, DECIDED, IDS, OUTCOMES, Row, Store
+from streamer.state.retention import MARK, Retention
+from streamer.state.store import BLOCKS, DECIDED, IDS, OUTCOMES, SIGHTED, Row, Store
 from streamer.state.walk import Walk
 from streamer.topology import Topology
 
-ROOMS: Final = {BLOCKS[0]: "blocks", DECIDED[0]: "decided", IDS[0]: "ids", OUTCOMES[0]: "outcomes"}
+ROOMS: Final = {
+    BLOCKS[0]: "blocks",
+    DECIDED[0]: "decided",
+    IDS[0]: "ids",
+    OUTCOMES[0]: "outcomes",
+    SIGHTED[0]: "ids",
+}
 """What the rooms that shrink are called in figures."""
 
 ROUNDS: Final = 2
@@ -28,22 +36,8 @@ class Sweeper:
     """
 
     def __init__(self, topology: Topology, store: Store, settings: Settings, features: Features) -> None:
-        events = settings.events
-        self._features = features
-        self._retention = Retention(
-            store,
-            [model.name for model in topology.models],
-            settings.state.decided_retention,
-            # Records of a partition that lags have older log times.
-            events.dedup_window + events.allowed_lateness,
-        )
-        self._walks = [
-            (Walk(store, BLOCKS + begin, retention // ROUNDS), retention)
-            for begin, retention in features.rooms
-        ]
-        self._begin = None if store.empty else 0
-        """Event time before which nothing was kept here: a young store needs no sweep."""
-        self._batches = store.progress.batches
+        self._keys = KeySweeper(store, features)
+        self._decided = DecidedSweeper(topology, store, settings)
         self.swept: Counter[str] = Counter()
 
     def rows(self, greatest: Mapping[int, int], log_time: int, batches: int) -> list[Row]:
@@ -55,15 +49,45 @@ class Sweeper:
         times = [time for time in greatest.values() if time]
         if not times:
             return []
-        clock, newest = min(times), max(times)
-        rows = self._retention.drop(clock, newest, batches - self._batches + SPARE)
-        self._batches = batches
-        rows += self._retention.forget(clock, log_time)
-        rows += self._expired(clock)
-        self.swept.update(ROOMS[key[0]] for key, value in rows if value is None)
+        clock = min(times)
+        rows = self._decided.rows(clock, max(times), log_time, batches) + self._keys.rows(clock)
+        self.swept.update(counted(rows))
         return rows
 
-    def _expired(self, clock: int) -> list[Row]:
+
+class DecidedSweeper:
+    """Decided batches, and what is kept by their payments."""
+
+    def __init__(self, topology: Topology, store: Store, settings: Settings) -> None:
+        self._retention = Retention(
+            store,
+            [model.name for model in topology.models],
+            settings.state.decided_retention,
+            remembered(settings),
+        )
+        self._batches = store.progress.batches
+
+    def rows(self, clock: int, newest: int, log_time: int, batches: int) -> list[Row]:
+        """What may go at event time `clock`; the others as `Sweeper` and `Retention` have them."""
+        rows = self._retention.drop(clock, newest, batches - self._batches + SPARE)
+        self._batches = batches
+        return rows + self._retention.forget(clock, log_time)
+
+
+class KeySweeper:
+    """Keys of entities that no payment to come can see."""
+
+    def __init__(self, store: Store, features: Features) -> None:
+        self._features = features
+        self._walks = [
+            (Walk(store, BLOCKS + begin, retention // ROUNDS), retention)
+            for begin, retention in features.rooms
+        ]
+        self._begin = None if store.empty else 0
+        """Event time before which nothing was kept here: a young store needs no sweep."""
+
+    def rows(self, clock: int) -> list[Row]:
+        """What may go at event time `clock`."""
         if self._begin is None:
             self._begin = clock
         rows: list[Row] = []
@@ -74,3 +98,32 @@ class Sweeper:
                 gone = self._features.sweep(room, found, clock)
                 rows += [walk.place, *((BLOCKS + key, None) for key in gone)]
         return rows
+
+
+class SightedSweeper:
+    """Marks of payments that were seen too long ago to matter."""
+
+    def __init__(self, store: Store, settings: Settings) -> None:
+        self._remembered = remembered(settings)
+        self._walk = Walk(store, SIGHTED, self._remembered // ROUNDS)
+
+    def rows(self, clock: int, log_time: int) -> list[Row]:
+        """What may go at event time `clock`; `log_time` is the greatest record timestamp in ms."""
+        part = self._walk.step(clock)
+        if part is None:
+            return []
+        times = np.frombuffer(b"".join(value for _, value in part.rows), MARK)["time"]
+        old = (times < log_time - self._remembered).tolist()
+        gone = [key for (key, _), goes in zip(part.rows, old, strict=True) if goes]
+        return [self._walk.place, *((key, None) for key in gone)]
+
+
+def remembered(settings: Settings) -> int:
+    """How long marks of payments are kept, in ms of log time."""
+    # Records of a partition that lags have older log times.
+    return settings.events.dedup_window + settings.events.allowed_lateness
+
+
+def counted(rows: Iterable[Row]) -> Counter[str]:
+    """How many rows go, by room."""
+    return Counter(ROOMS[key[0]] for key, value in rows if value is None)

@@ -27,9 +27,10 @@ NEVER: Final = 1 << 62
 class Features:
     """Exact features of payments, and the state they come from.
 
-    `memory_budget` (bytes) bounds the keys in memory; those not used for long come back from `blocks` on
-    their next payment; `spilled` says that it may hold some from before. `allowed_lateness` (ms) is how much
-    older than the newest event one may be; events that are older still must be rejected before.
+    `memory_budget` (bytes) bounds the keys in memory, and may be lowered later; those not used for long come
+    back from `blocks` on their next payment; `spilled` says that it may hold some from before.
+    `allowed_lateness` (ms) is how much older than the newest event one may be; events that are older still
+    must be rejected before.
 
     Batches are numbered, `next_number` is that of the batch to come. What they changed need not be written at
     once, as long as they are kept: after a crash `replay` is given them again from `oldest` on, and each is
@@ -67,7 +68,7 @@ class Features:
                 self._answering.append(pair)
         self._next = next_number
         self._redone_from = self._redone_at = NEVER
-        self._budget = memory_budget
+        self.memory_budget = memory_budget
         self.names: tuple[str, ...] = tuple(
             feature.name for entity in entities for feature in entity.features
         )
@@ -159,9 +160,10 @@ class Features:
     def _begin(self, number: int) -> None:
         self._next = max(self._next, number + 1)
         memory = self.memory
-        if memory > self._budget:
+        excess = memory - self.memory_budget
+        if excess > 0:
             for table in (*self._tables, *self._frauds):
-                table.evict((memory - self._budget) * table.memory // memory + 1)
+                table.evict(excess * table.memory // memory + 1)
 
     def cut(self, before: int | None = None, most: int | None = None) -> list[tuple[bytes, bytes | None]]:
         """Rows of changed keys, copied; `None` deletes a row.

@@ -25,6 +25,15 @@ DIGEST = 16
 """Bytes of an `ENTRY` that are the key of its row; the value is the rest."""
 
 
+def name_of(topic: str, source: int) -> str:
+    """A source as people and headers name it: topic/partition/offset.
+
+    >>> name_of("payments", (3 << OFFSET_BITS) + 7)
+    'payments/3/7'
+    """
+    return f"{topic}/{source >> OFFSET_BITS}/{source & ((1 << OFFSET_BITS) - 1)}"
+
+
 @dataclass(frozen=True, slots=True)
 class Decided:
     """One decided batch of n payments, in arrival order.
@@ -152,13 +161,24 @@ def _damaged(what: str) -> StateError:
 def rows_of(number: int, decided: Decided, marks: npt.NDArray[np.void]) -> list[Row]:
     """The rows that store batch `number` and find its payments again; sets `place` of `marks` (`ENTRY`)."""
     marks["place"] = (number << ROW_BITS) + np.arange(len(marks))
-    raw = marks.view(np.uint8).reshape(len(marks), ENTRY.itemsize)
-    keys = np.empty((len(marks), 1 + DIGEST), np.uint8)
-    keys[:, 0] = IDS[0]
-    keys[:, 1:] = raw[:, :DIGEST]
-    rows: list[Row] = list(zip(_each(keys), _each(raw[:, DIGEST:]), strict=True))
+    rows = mark_rows(IDS, marks)
     rows.append((batch_key(number), decided.encode()))
     return rows
+
+
+def mark_rows(room: bytes, marks: npt.NDArray[np.void]) -> list[Row]:
+    """The rows of marks (`ENTRY`) in a room of one byte."""
+    raw = marks.view(np.uint8).reshape(len(marks), ENTRY.itemsize)
+    keys = np.empty((len(marks), 1 + DIGEST), np.uint8)
+    keys[:, 0] = room[0]
+    keys[:, 1:] = raw[:, :DIGEST]
+    return list(zip(_each(keys), _each(raw[:, DIGEST:]), strict=True))
+
+
+def marks_in(store: Store, room: bytes, digests: Sequence[bytes]) -> list[bytes | None]:
+    """The mark of each 16-byte digest of a payment_id in that room, as bytes of `ENTRY`."""
+    values = store.get_many([room + digest for digest in digests])
+    return [None if value is None else digest + value for digest, value in zip(digests, values, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,10 +207,7 @@ class DecidedBatches:
 
     def marks(self, digests: Sequence[bytes]) -> list[bytes | None]:
         """The mark of each 16-byte digest of a payment_id, as bytes of `ENTRY`."""
-        values = self._store.get_many([IDS + digest for digest in digests])
-        return [
-            None if value is None else digest + value for digest, value in zip(digests, values, strict=True)
-        ]
+        return marks_in(self._store, IDS, digests)
 
     def find(self, digests: Sequence[bytes]) -> list[Found | None]:
         """The decided payments of 16-byte digests of their ids, in order; `None` where there is none."""

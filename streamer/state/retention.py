@@ -11,11 +11,26 @@ from streamer.state.identities import ENTRY
 from streamer.state.store import FRAUDS, IDS, LABELS, META, SEEN, Row, Store
 from streamer.state.walk import Walk
 
-_MARK: Final = np.dtype(ENTRY.descr[2:])
-"""The value of a row of the room `IDS`."""
+MARK: Final = np.dtype(ENTRY.descr[2:])
+"""The value of a row of the rooms `IDS` and `SIGHTED`."""
 
 _BY_DIGEST: Final = (SEEN, FRAUDS)
 """What is kept by the digest of a payment's id, and goes with its mark."""
+
+
+def labels_of(store: Store, source: Int64) -> dict[int, bytes]:
+    """The labels stored of the payments of a batch, by source; they may be of several partitions."""
+    wanted = set(source.tolist())
+    partition = source >> OFFSET_BITS
+    found = {}
+    for one in np.unique(partition).tolist():
+        places = source[partition == one]
+        begin, end = int(places.min()), int(places.max()) + 1
+        for key, label in store.scan(LABELS, begin.to_bytes(8, "big"), LABELS + end.to_bytes(8, "big")):
+            place = int.from_bytes(key[len(LABELS) :], "big")
+            if place in wanted:
+                found[place] = label
+    return found
 
 
 class Retention:
@@ -35,8 +50,6 @@ class Retention:
         """Number of the first batch that is kept."""
         self._ready_at = 0
         """Event time before which that one stays."""
-        self._labelled: dict[int, int] = {}
-        """By partition: labels of lower sources are deleted."""
         self._marks = Walk(store, IDS, retention)
 
     def drop(self, clock: int, newest: int, most: int) -> list[Row]:
@@ -66,7 +79,7 @@ class Retention:
         part = self._marks.step(clock) if self.first else None
         if part is None:
             return []
-        marks = np.frombuffer(b"".join(value for _, value in part.rows), _MARK)
+        marks = np.frombuffer(b"".join(value for _, value in part.rows), MARK)
         gone = (marks["place"] >> ROW_BITS < self.first) & (marks["time"] < log_time - self._remembered)
         rows = [self._marks.place]
         kept = set()
@@ -89,10 +102,5 @@ class Retention:
         return min(progress.redo, progress.batches, *matured)
 
     def _labels(self, source: Int64) -> list[Row]:
-        """The labels up to the last payment of a batch, of its partition: they come in order."""
-        last = int(source.max())
-        partition = last >> OFFSET_BITS
-        begin = self._labelled.get(partition, partition << OFFSET_BITS)
-        self._labelled[partition] = last + 1
-        end = LABELS + (last + 1).to_bytes(8, "big")
-        return [(key, None) for key, _ in self._store.scan(LABELS, begin.to_bytes(8, "big"), end)]
+        """The labels of the payments of a batch."""
+        return [(LABELS + one.to_bytes(8, "big"), None) for one in labels_of(self._store, source)]

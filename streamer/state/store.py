@@ -12,17 +12,21 @@ from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 from streamer.errors import StateError, StreamerError
 from streamer.state.store_directory import explained, open_database, read_database
 
-BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META = (bytes([number]) for number in range(1, 7))
+BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META, SIGHTED = (bytes([number]) for number in range(1, 8))
 """First byte of every row: which room of the store it belongs to."""
 
-SEEN, LABELS, FRAUDS = (OUTCOMES + bytes([number]) for number in range(3))
-"""Rows of outcomes by payment, of labels by the payment's source, of when frauds became known by payment."""
+SEEN, LABELS, FRAUDS, UNTOLD = (OUTCOMES + bytes([number]) for number in range(4))
+"""Rows of outcomes by payment, of labels by the payment's source, of when frauds became known by payment, and
+of frauds that other shards are still to be told of."""
 
 Row = tuple[bytes, bytes | None]
 """A key and its value; `None` deletes."""
 
 Position = tuple[str, int]
 """Topic and partition."""
+
+Heard = dict[str, dict[str, dict[int, tuple[int, int]]]]
+"""By stage, by the stage before it, by that one's partition: how far it was heard, and its clock in ms."""
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -45,6 +49,10 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     commits: int = 0
     topology: str = ""
     """Fingerprint of the topology that wrote last."""
+    heard: Heard = {}
+    """What the stages of a chain have counted; with the positions, since both say where the input stands."""
+    frauds: int = 0
+    """Known frauds that the stages of a chain were told of."""
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,19 +7,13 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from aiokafka import AIOKafkaProducer, errors
-from aiokafka.partitioner import murmur2
 
 from streamer.batch import Headers, Outgoing
 from streamer.errors import ConfigError, StreamerError
+from streamer.partitioning import partitions_of
 from streamer.transport.seam import Delivered
 
-# Longer keys are hashed one by one, so that one of them does not widen the table of a whole batch.
-_WIDE_KEY = 256
-_MULTIPLIER = np.uint32(0x5BD1E995)
-_SEED = np.uint32(0x9747B28C)
 # Lengths, offsets and flags of a record and the header of its batch take less than this.
 _OVERHEAD = 128
 _HEADER_OVERHEAD = 10
@@ -27,49 +21,8 @@ _SHOWN = 128
 _CANCEL_S = 1.0
 
 
-def murmur2_many(keys: Sequence[bytes]) -> npt.NDArray[np.uint32]:
-    """Hash keys as Kafka's default partitioner does; shape (n,).
-
-    Source: https://github.com/apache/kafka, Utils.murmur2.
-
-    >>> murmur2_many([b"", b"21", b"foobar"]).astype("int32").tolist()
-    [275646681, -973932308, -790332482]
-    """
-    lengths = np.fromiter(map(len, keys), np.uint32, len(keys))
-    if not len(keys) or lengths.max() > _WIDE_KEY:
-        return np.array([murmur2(key) & 0xFFFFFFFF for key in keys], np.uint32)
-    words = int(lengths.max()) // 4 + 1
-    table = np.array(keys, f"S{words * 4}").view("<u4").reshape(len(keys), words)
-    whole = lengths >> 2
-    hashed = lengths ^ _SEED
-    for word in range(words):
-        mixed = table[:, word] * _MULTIPLIER
-        mixed ^= mixed >> 24
-        mixed *= _MULTIPLIER
-        hashed = np.where(word < whole, (hashed * _MULTIPLIER) ^ mixed, hashed)
-    # The table is padded with zeros, so a key's last word holds just its one to three odd bytes.
-    odd = table[np.arange(len(keys)), whole]
-    hashed = np.where(lengths & 3, (hashed ^ odd) * _MULTIPLIER, hashed)
-    hashed ^= hashed >> 13
-    hashed *= _MULTIPLIER
-    hashed ^= hashed >> 15
-    return hashed.astype(np.uint32, copy=False)
-
-
-def partitions_of(keys: Sequence[bytes | None], count: int, keyless: int) -> list[int]:
-    """Return the partition of each key out of `count`, as every Kafka client does; without a key: `keyless`.
-
-    >>> partitions_of([b"21", None, b"foobar"], 8, keyless=5)
-    [4, 5, 6]
-    """
-    hashed = (murmur2_many([key or b"" for key in keys]) & 0x7FFFFFFF) % count
-    return [
-        keyless if key is None else partition for key, partition in zip(keys, hashed.tolist(), strict=True)
-    ]
-
-
 def _header_bytes(headers: Headers) -> int:
-    return sum(len(name) * 4 + len(text) + _HEADER_OVERHEAD for name, text in headers)
+    return sum(len(name) * 4 + len(text or b"") + _HEADER_OVERHEAD for name, text in headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from streamer.batch import Outgoing
 from streamer.errors import StreamerError
+from streamer.partitioning import partitions_of
 from streamer.state.log import Log
-from streamer.transport.kafka_publisher import partitions_of
 from streamer.transport.seam import Delivered
 
 

@@ -18,14 +18,10 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from streamer.batch import Outgoing
 from streamer.errors import ConfigError, StateError, StreamerError
+from streamer.partitioning import murmur2_many, partitions_of
 from streamer.transport import kafka
 from streamer.transport.kafka_admin import KafkaAdmin
-from streamer.transport.kafka_publisher import (
-    KafkaPublisher,
-    PublisherSettings,
-    murmur2_many,
-    partitions_of,
-)
+from streamer.transport.kafka_publisher import KafkaPublisher, PublisherSettings
 from streamer.transport.seam import Buffer, TopicSpec
 
 kafka.register()

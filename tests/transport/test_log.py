@@ -11,9 +11,9 @@ from yarl import URL
 
 from streamer.batch import Outgoing
 from streamer.errors import ConfigError, StateError, StreamerError
+from streamer.partitioning import partitions_of
 from streamer.state.log import Log
 from streamer.transport import log as transport
-from streamer.transport.kafka_publisher import partitions_of
 from streamer.transport.log_admin import LogAdmin
 from streamer.transport.log_publisher import LogPublisher
 from streamer.transport.seam import Buffer, TopicSpec
