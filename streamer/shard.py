@@ -25,12 +25,14 @@ from streamer.state.identities import Identities
 from streamer.state.store import (
     BLOCKS,
     META,
+    SHARD,
     SIGHTED,
     Position,
     Progress,
     Row,
     Store,
     WriteSet,
+    check_shard,
     nested,
     positions_of,
     prefixed,
@@ -65,6 +67,7 @@ class Shard:
     ) -> None:
         if not 0 <= number < shards:
             raise StreamerError(f"expected a shard number from 0 to {shards - 1}, got {number}")
+        check_shard(store, own := f"{number} of {shards}".encode())
         warm_up()
         self.topology = topology
         self.settings = settings
@@ -126,6 +129,8 @@ class Shard:
         self._start_batch()
         self._changed = False
         self._rows = take_effect(rates, store)
+        if store.empty:
+            self._rows.append((SHARD, own))
         if progress.topology != topology.fingerprint:
             names = msgspec.msgpack.encode(self.columns)
             self._rows.append((META + b"columns/" + topology.fingerprint.encode(), names))
