@@ -304,6 +304,11 @@ def test_a_shard_is_one_partition(tmp_path: Path) -> None:
             shard.process(log.read("payments", 0, 0, 1))
         with pytest.raises(StreamerError, match=r"got outcomes/1"):
             shard.process(replace(log.read("payments", 0, 0, 1), topic="outcomes", partition=1))
+        spread(log, [(1, NOW, b"{", ())] * 3)
+        shard.process(log.read("payments", 1, 0, 2))
+        with pytest.raises(StreamerError, match="payments/1 from offset 2 on, got 1: they were taken in"):
+            shard.process(log.read("payments", 1, 1, 2))
+        assert len(shard.process(log.read("payments", 1, 2, 1)).rejected) == 1
         with pytest.raises(StreamerError, match="from 0 to 1, got 2"):
             Shard(TOPOLOGY, store, SETTINGS, number=2, shards=2)
 
