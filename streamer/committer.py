@@ -38,6 +38,7 @@ class Committer:
     ) -> None:
         self._engine = parts.engine
         self._store = parts.store
+        self._publishes = parts.learning.teaches
         self._publisher = parts.publisher
         self._metrics = parts.metrics
         self._settings = parts.settings.commit
@@ -95,7 +96,7 @@ class Committer:
             writes = self._engine.cut(taken)
             entry = JournalEntry(
                 writes.progress.commits,
-                _of_topic(writes, self._topics.payments),
+                _of_topic(writes, self._engine.decides_from),
                 _of_topic(writes, self._topics.outcomes),
                 writes.progress.models,
             )
@@ -112,8 +113,9 @@ class Committer:
         """Send the last snapshots and journal entry again: a crash may have kept them from the log."""
         raw = self._store.get_many([JOURNAL])[0]
         if raw is not None:
-            names = {key.removeprefix(MODELS): value for key, value in self._store.scan(MODELS)}
-            await self._publish_models({name.decode(): value for name, value in names.items()})
+            if self._publishes:
+                names = {key.removeprefix(MODELS): value for key, value in self._store.scan(MODELS)}
+                await self._publish_models({name.decode(): value for name, value in names.items()})
             await self._publish(msgspec.json.decode(raw, type=JournalEntry))
 
     async def stop(self) -> None:

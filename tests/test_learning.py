@@ -113,7 +113,7 @@ class Lab:
     @property
     def knowledge(self) -> Compiled:
         """What the first model's learner knows now."""
-        return self.learning._students[0].learner.scorer().compiled
+        return next(iter(self.learning.room.students.values())).learner.scorer().compiled
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ def test_a_share_of_the_good_is_learned_with_its_weight(tmp_path: Path) -> None:
         lab.decide(*some(numbers))
         lab.join(*(outcome(f"o{number}", number) for number in range(1, 11)))
         assert lab.learning.mature(NOW + 400_000 + WEEK)
-        (examples,) = lab.learning._students[0].queue
+        (examples,) = lab.learning.room.students["fraud"].queue
         learned.append(examples)
         lab.store.close()
     everything, drawn = learned
@@ -421,7 +421,7 @@ def test_a_crash_changes_nothing_that_is_learned(
     hit.outcomes = positions_of(hit.store.progress)["outcomes", 0] if calm.outcomes else 0
     for lab in (calm, hit):
         follow(lab, lost, 100)
-        lab.learning._students[0].fresh = True
+        lab.learning.room.students["fraud"].fresh = True
     one, other = calm.hand_over(), hit.hand_over()
     assert calm.knowledge == hit.knowledge
     assert one.positions == other.positions
