@@ -40,6 +40,7 @@ from streamer.steps import Count, Entry, Identify, Score, Step
 from streamer.sweeping import DecidedSweeper, KeySweeper, SightedSweeper, counted
 from streamer.telling import Telling
 from streamer.topology import Topology
+from streamer.wire import warm_up
 
 
 class Shard:
@@ -65,6 +66,7 @@ class Shard:
     ) -> None:
         if not 0 <= number < shards:
             raise StreamerError(f"expected a shard number from 0 to {shards - 1}, got {number}")
+        warm_up()
         self.topology = topology
         self.settings = settings
         self.columns = topology.features

@@ -245,6 +245,12 @@ def _read(body: memoryview) -> tuple[Head, Rows]:
     return head, rows
 
 
+def warm_up() -> None:
+    """Compile the kernels, or load them, so that the first rows need not wait."""
+    one = Rows.of(Text(np.zeros(1, np.uint8), np.arange(2)), {})
+    one.counted(np.zeros((1, 1))).features([1])
+
+
 _heads: Final = msgspec.msgpack.Encoder()
 _head_decoder: Final = msgspec.msgpack.Decoder(Head)
 _headers: Final = msgspec.msgpack.Decoder(list[tuple[str, bytes]])

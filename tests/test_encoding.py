@@ -77,6 +77,17 @@ def test_trace_headers_are_copied() -> None:
     assert len(second) == 6
 
 
+def test_headers_that_would_not_fit_are_not_copied() -> None:
+    """Up to 64 KiB of them are; with more an answer could be too large for the log, and stop the stream."""
+    exact = [("tracestate", b"x" * 65_000), ("correlation_id", b"y" * 536), ("other", b"z" * 900_000)]
+    more = [("tracestate", b"x" * 65_001), ("correlation_id", b"y" * 536)]
+    batch = records(json.dumps(PAYMENT).encode(), json.dumps(PAYMENT).encode(), headers=[exact, more])
+    payments = PaymentCodec().decode(batch).payments
+    _, _, (first, second) = encoder(m="1").encode(batch, payments, ["allow"] * 2, np.zeros((2, 1)), [[], []])
+    assert list(first)[6:] == exact[:2]
+    assert len(second) == 6
+
+
 @given(
     st.lists(
         st.tuples(

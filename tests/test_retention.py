@@ -4,11 +4,14 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from streamer import Entity, Model, Policy, Topology, amount, count, distinct, fraud_count, merchant, total
 from streamer.engine import Engine
 from streamer.learning import Learning
 from streamer.settings import Duration, Events, Settings, Size, State
-from streamer.state.store import Store
+from streamer.state.retention import labels_of
+from streamer.state.store import LABELS, Progress, Store, WriteSet
 from tests.test_engine import DAY, HOUR, NOW, commit, features_of, payment, records_of
 from tests.test_learning import outcome, pipeline
 
@@ -96,3 +99,13 @@ def test_a_start_goes_on_deleting(tmp_path: Path) -> None:
         shop.open(day)
     after = shop.rows()
     assert all(after[room] <= 2 * before[room] + 50 for room in after)
+
+
+def test_labels_of_a_batch_are_those_of_its_payments(tmp_path: Path) -> None:
+    """In a batch of several partitions neither those in between nor those of other partitions count."""
+    with Store.open(tmp_path / "state") as store:
+        at = {(one, offset): (one << 48) + offset for one in range(3) for offset in range(9)}
+        rows = [(LABELS + place.to_bytes(8, "big"), b"%d" % place) for place in at.values()]
+        store.commit(WriteSet(Progress(), rows))
+        batch = [at[2, 3], at[0, 1], at[2, 7], at[0, 5]]
+        assert labels_of(store, np.array(batch)) == {place: b"%d" % place for place in batch}

@@ -23,6 +23,7 @@ from streamer import (
     fraud_rate,
     mean,
     merchant,
+    payment_value,
     review,
     since_last,
     total,
@@ -126,7 +127,7 @@ def stored(store: Store) -> dict[int, tuple[object, ...]]:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, TIGHT], ids=["in memory", "on disk"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_one_shard_answers_as_one_engine(tmp_path: Path, seed: int, settings: Settings) -> None:
     """Keys, values and headers of answers and features, with crashes anywhere and parts of batches sent."""
     draws = random.Random(seed)
@@ -144,7 +145,7 @@ def test_one_shard_answers_as_one_engine(tmp_path: Path, seed: int, settings: Se
     job.close()
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_shards_answer_as_one_engine_where_the_order_is_the_same(tmp_path: Path, seed: int) -> None:
     """Three shards, payment after payment: keys and repeats in any partition, crashes in between."""
     draws = random.Random(seed)
@@ -197,7 +198,7 @@ def in_order(log: Log, stage: str, entity: Any) -> dict[str, dict[str, float | N
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, TIGHT], ids=["in memory", "on disk"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_features_are_those_of_the_order_in_each_stage(tmp_path: Path, seed: int, settings: Settings) -> None:
     """Four shards in any order, with crashes: every payment has one answer, and counts once for each key."""
     draws = random.Random(seed)
@@ -255,6 +256,22 @@ def test_a_payment_is_decided_once_whatever_partition_repeats_it(tmp_path: Path)
     job.close()
 
 
+def test_a_topology_without_entities_is_a_chain(tmp_path: Path) -> None:
+    """Payments go from being identified to being decided, by what they say themselves."""
+    size = payment_value(amount).log1p().named("size")
+    model = Model("fraud", inputs=[size], learner=taught())
+    topology = Topology("small", models=[model], policy=Policy("small", 1, [review(size > 4.8)]))
+    log = Log(2)
+    spread(log, [(n % 2, NOW, msgspec.json.encode(payment(n)), ()) for n in range(40)])
+    job = Job(tmp_path, topology, SETTINGS, log, random.Random(1))
+    job.run(crashes=0.1)
+    found = {key: msgspec.json.decode(value or b"")["action"] for key, value, _ in log.all("decisions")}
+    assert len(found) == 40
+    # ln(1 + x) is above 4.8 from x = 121 on.
+    assert {key for key, action in found.items() if action == "review"} == {b"p%d" % n for n in range(21, 40)}
+    job.close()
+
+
 def test_a_shard_is_one_partition(tmp_path: Path) -> None:
     """Records of another partition or topic are refused, and numbers beyond the last."""
     with Store.open(tmp_path / "state") as store:
@@ -292,7 +309,7 @@ def known_frauds(job: Job, draws: random.Random) -> None:
         worker.tell()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_known_frauds_count_once(tmp_path: Path, seed: int) -> None:
     """Whatever is told twice, a payment is one fraud of its card and of its merchant, since it was known."""
     draws = random.Random(seed)
