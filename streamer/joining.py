@@ -34,6 +34,15 @@ class _Maturing:
     """The first batch that was there for it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Labelled:
+    """A payment whose label has changed; whether it waits for its batch to mature."""
+
+    digest: bytes
+    fraud: bool
+    waits: bool
+
+
 class Joining:
     """Outcomes and decided payments of one store; `teach` is given the examples that they make, in order."""
 
@@ -71,7 +80,7 @@ class Joining:
         marks = self._decided.marks(digests)
         first = self._decided.first
         unknown = []
-        labelled: list[tuple[bytes, bool]] = []
+        labelled: list[_Labelled] = []
         known_at: dict[bytes, int] = {}
         for index, (outcome, digest, key) in enumerate(zip(outcomes, digests, keys, strict=True)):
             mark = marks[index]
@@ -92,13 +101,12 @@ class Joining:
             known = self._pending.get(place) or self._store.get_many([place])[0]
             if label is None:
                 self._pending[place] = known or UNKNOWN
-            elif label and not self.has_seen_good:
-                self._pending[place] = WAITING
             elif known not in ((FRAUD, WAITING) if label else (GOOD,)):
-                self._pending[place] = FRAUD if label else GOOD
-                labelled.append((digest, label))
-        found = self._live_payments([*known_at, *(digest for digest, _ in labelled)])
-        self._queue_labelled([(found[digest], label) for digest, label in labelled if digest in found])
+                waits = label and not self.has_seen_good
+                self._pending[place] = (WAITING if waits else FRAUD) if label else GOOD
+                labelled.append(_Labelled(digest, label, waits))
+        found = self._live_payments([*known_at, *(one.digest for one in labelled)])
+        self._teach_labelled([(found[one.digest], one) for one in labelled if one.digest in found])
         self._frauds.extend(
             KnownFraud(msgspec.msgpack.decode(found[digest].payment, type=Payment), known)
             for digest, known in known_at.items()
@@ -123,18 +131,24 @@ class Joining:
             if found is not None and _is_live(found.payment)
         }
 
-    def _queue_labelled(self, pairs: Sequence[tuple[Found, bool]]) -> None:
-        """Make examples of payments, with the features as they were decided."""
-        if pairs:
-            fraud = np.array([label for _, label in pairs])
-            until = max(found.event_time for found, _ in pairs)
-            for one in self.maturing:
+    def _teach_labelled(self, pairs: Sequence[tuple[Found, _Labelled]]) -> None:
+        """Make examples of payments, with the features as they were decided.
+
+        A fraud that waits is one at once for a model that has matured its batch: that does not come again.
+        """
+        for one in self.maturing:
+            now = [
+                (found, labelled.fraud)
+                for found, labelled in pairs
+                if not labelled.waits or found.place >> ROW_BITS < one.cursor
+            ]
+            if now:
                 inputs = [
-                    self._inputs(one.model, found.topology, found.features[np.newaxis]) for found, _ in pairs
+                    self._inputs(one.model, found.topology, found.features[np.newaxis]) for found, _ in now
                 ]
-                self._teach(
-                    Examples(one.model.name, np.concatenate(inputs), fraud, np.ones(len(pairs)), until)
-                )
+                fraud = np.array([label for _, label in now])
+                until = max(found.event_time for found, _ in now)
+                self._teach(Examples(one.model.name, np.concatenate(inputs), fraud, np.ones(len(now)), until))
 
     def mature(self, clock: int, batches: int = 1) -> bool:
         """Make examples of payments good for long enough at event time `clock`; whether there may be more."""

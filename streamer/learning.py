@@ -74,7 +74,9 @@ class Learning:
         """
         self.advance(records.topic, records.partition, records.offsets[-1] + 1)
         if records.topic != self.hears:
-            return [f"Expected records of {self.hears}, got {records.topic}/{records.partition}"]
+            return [
+                f"Expected records of {self.hears}, got {records.topic}/{records.partition}; they are skipped"
+            ]
         return self.room.hear(records)
 
     def reject(self, records: Records, rejected: Sequence[Rejected]) -> Outgoing:
