@@ -38,6 +38,7 @@ class Committer:
     ) -> None:
         self._engine = parts.engine
         self._store = parts.store
+        self._publishes = parts.learning.teaches
         self._publisher = parts.publisher
         self._published = parts.published
         self._outputs = flat(parts.store.progress.outputs)
@@ -98,7 +99,7 @@ class Committer:
             writes = self._engine.cut(taken)
             entry = JournalEntry(
                 writes.progress.commits,
-                _of_topic(writes, self._topics.payments),
+                _of_topic(writes, self._engine.decides_from),
                 _of_topic(writes, self._topics.outcomes),
                 writes.progress.models,
             )
@@ -115,8 +116,9 @@ class Committer:
         """Send the last snapshots and journal entry again: a crash may have kept them from the log."""
         raw = self._store.get_many([JOURNAL])[0]
         if raw is not None:
-            names = {key.removeprefix(MODELS): value for key, value in self._store.scan(MODELS)}
-            await self._publish_models({name.decode(): value for name, value in names.items()})
+            if self._publishes:
+                names = {key.removeprefix(MODELS): value for key, value in self._store.scan(MODELS)}
+                await self._publish_models({name.decode(): value for name, value in names.items()})
             await self._publish(msgspec.json.decode(raw, type=JournalEntry))
 
     async def stop(self) -> None:

@@ -123,6 +123,11 @@ class Engine:
         return self._positions
 
     @property
+    def decides_from(self) -> str:
+        """The topic whose order is that in which decisions are made."""
+        return self._topics.payments
+
+    @property
     def versions(self) -> Mapping[str, int]:
         """The version of each model that decides."""
         return self._scoring.versions

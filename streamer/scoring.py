@@ -14,6 +14,7 @@ from streamer.encoding import Copied, DecisionEncoder
 from streamer.events import Reason
 from streamer.features.derived import evaluate
 from streamer.models.scorer import Scorer, compile_pipeline
+from streamer.outbox import Letter
 from streamer.payments import KnownFraud, PaymentBatch
 from streamer.state.decided import Decided, rows_of
 from streamer.state.store import Position, Row
@@ -41,13 +42,17 @@ class Answer:
 
 @dataclass(slots=True)
 class Taken:
-    """What learning hands over to be taken in at a commit: rows, positions, new scorers by model, frauds."""
+    """What learning hands over to be taken in at a commit: rows, positions, new scorers by model, frauds.
+
+    `snapshots` are to be published, `letters` to be sent to other shards, both once this is stored.
+    """
 
     rows: list[Row] = field(default_factory=list)
     positions: dict[Position, int] = field(default_factory=dict)
     scorers: dict[str, tuple[int, Scorer]] = field(default_factory=dict)
     snapshots: dict[str, bytes] = field(default_factory=dict)
     frauds: list[KnownFraud] = field(default_factory=list)
+    letters: list[Letter] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from streamer.errors import StreamerError
 from streamer.features.table import Features
 from streamer.inbox import Inbox
 from streamer.models.scorer import Scorer
+from streamer.outbox import Post
 from streamer.outlet import Outlet
 from streamer.rates import RateTable, read_rates
 from streamer.scoring import Answer, Scoring, Taken
@@ -119,6 +120,7 @@ class Shard:
         self._telling = Telling(
             store, [Outlet(score.name, number, stage, shards) for stage in counting if stage.learns]
         )
+        self._post = Post(store, self._topics.stages)
         self._key_sweepers = {name: KeySweeper(store, step.features) for name, step in self._counts.items()}
         self._decided_sweeper = DecidedSweeper(topology, store, settings)
         self._sighted_sweeper = SightedSweeper(store, settings)
@@ -142,6 +144,11 @@ class Shard:
         return self._positions
 
     @property
+    def decides_from(self) -> str:
+        """The topic whose order is that in which decisions are made."""
+        return self.chain.stages[-1].topic
+
+    @property
     def versions(self) -> Mapping[str, int]:
         """The version of each model that decides."""
         return self._scoring.versions
@@ -159,7 +166,7 @@ class Shard:
     @property
     def changed(self) -> bool:
         """Whether anything has happened since the last cut."""
-        return self._changed or self._telling.told
+        return self._changed or self._telling.told or self._post.sent
 
     @property
     def waiting_rows(self) -> int:
@@ -206,11 +213,11 @@ class Shard:
         return answer
 
     def tell(self) -> list[Outgoing]:
-        """What other shards are to be told of known frauds, as far as a commit has stored it.
+        """What other shards are to be told of frauds, examples and models, as far as a commit has stored it.
 
         To be sent before the next cut, which takes it for delivered. After a crash it is told again.
         """
-        return self._telling.outgoing()
+        return [*self._telling.outgoing(), *self._post.outgoing()]
 
     def cut(self, taken: Taken | None = None, *, everything: bool = True) -> WriteSet:
         """What the commit at the positions reached has to write, all keys that have changed; copied.
@@ -226,6 +233,7 @@ class Shard:
             self._positions.update(taken.positions)
             self._scoring.use(taken.scorers)
         rows.extend(self._telling.cut([] if taken is None else taken.frauds))
+        rows.extend(self._post.cut(self._commits, [] if taken is None else taken.letters))
         for step in self._counts.values():
             rows.extend(prefixed(BLOCKS, step.features.cut()))
         self._identities.cut()
@@ -250,11 +258,12 @@ class Shard:
         )
 
     def written(self) -> None:
-        """The last cut is in the store: what it held may leave memory, and frauds may be told."""
+        """The last cut is in the store: what it held may leave memory, and others may be told."""
         for step in self._counts.values():
             step.features.written()
         self._identities.written()
         self._telling.written()
+        self._post.written()
 
     def restore_scorer(self, model: str, version: int, scorer: Scorer) -> None:
         """Score with a snapshot found in the store, before the first batch."""

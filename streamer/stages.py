@@ -19,6 +19,9 @@ from streamer.topology import Topology
 ENTRY: Final = "entry"
 IDENTIFY: Final = "identify"
 SCORE: Final = "score"
+LEARN: Final = "learn"
+MODELS: Final = "models"
+"""Ends of the topics, beside those of stages, by which examples reach the school and its models come back."""
 FRAUDS: Final = "frauds"
 """Whom counting stages hear of known frauds: the learners beside `score`, which number what they tell."""
 
@@ -52,10 +55,16 @@ class Stage:
 
 @dataclass(frozen=True)
 class Chain:
-    """All stages after the entry, in order; `payments` is the topic that the entry reads."""
+    """All stages after the entry, in order; `payments` is the topic that the entry reads.
+
+    Shard 0 hears of examples to learn from on its partition of `learn`, the others of what was learned from
+    all of them on theirs of `models`.
+    """
 
     payments: str
     stages: tuple[Stage, ...]
+    learn: str
+    models: str
 
     @classmethod
     def of(cls, topology: Topology, topics: Topics) -> Self:
@@ -70,7 +79,7 @@ class Chain:
         widths: tuple[int, ...] = ()
         for keys, entities in groups.items():
             name = entities[0].name
-            if name in {IDENTIFY, SCORE}:
+            if name in {IDENTIFY, SCORE, LEARN, MODELS}:
                 raise TopologyError(
                     f"entity {name!r}: expected another name than that of a stage, since its topic would be"
                     f" {names.stages}.{name}; rename it, or use one partition"
@@ -83,12 +92,17 @@ class Chain:
         stages.append(
             Stage(SCORE, f"{names.stages}.{SCORE}", stages[-1].name, columns=columns, widths=widths)
         )
-        return cls(names.payments, tuple(stages))
+        return cls(names.payments, tuple(stages), f"{names.stages}.{LEARN}", f"{names.stages}.{MODELS}")
 
     @property
     def topics(self) -> tuple[str, ...]:
         """The topics that its stages read, the payments first."""
         return (self.payments, *(stage.topic for stage in self.stages))
+
+    @property
+    def internal(self) -> tuple[str, ...]:
+        """The topics between shards, which have to exist with as many partitions as the payments have."""
+        return (*(stage.topic for stage in self.stages), self.learn, self.models)
 
     @property
     def counting(self) -> tuple[Stage, ...]:

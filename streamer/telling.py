@@ -6,6 +6,7 @@ import msgspec
 
 from streamer.batch import Outgoing
 from streamer.events import Payment
+from streamer.outbox import Outbox
 from streamer.outlet import Outlet
 from streamer.payments import KnownFraud
 from streamer.state.store import UNTOLD, Row, Store
@@ -27,43 +28,33 @@ class Telling:
         self._outlets = outlets
         self.numbered = store.progress.frauds
         """The number of the next fraud."""
-        self._stored = [
-            (int.from_bytes(key[len(UNTOLD) :], "big"), msgspec.msgpack.decode(value, type=_Untold))
-            for key, value in store.scan(UNTOLD)
-        ]
-        self._cut: list[tuple[int, _Untold]] = []
-        self._told: list[int] = []
+        self._box = Outbox(store, UNTOLD)
 
     @property
     def told(self) -> bool:
         """Whether a commit would forget anything."""
-        return bool(self._told)
+        return self._box.sent
 
     def cut(self, frauds: Sequence[KnownFraud]) -> list[Row]:
         """The rows of a commit: what was told is delivered by then, and `frauds` are to be told after it."""
-        rows: list[Row] = [(_key(number), None) for number in self._told]
-        self._told = []
+        first = self.numbered
         if self._outlets:
-            for one in frauds:
-                self._cut.append((self.numbered, _Untold(one.payment, one.known)))
-                self.numbered += 1
-            rows += [(_key(number), msgspec.msgpack.encode(one)) for number, one in self._cut]
-        return rows
+            self.numbered += len(frauds)
+        return self._box.cut(
+            (number.to_bytes(8, "big"), msgspec.msgpack.encode(_Untold(one.payment, one.known)))
+            for number, one in zip(range(first, self.numbered), frauds, strict=False)
+        )
 
     def written(self) -> None:
         """The last cut is in the store."""
-        self._stored += self._cut
-        self._cut = []
+        self._box.written()
 
     def outgoing(self) -> list[Outgoing]:
         """What is stored and was not told since the start."""
-        stored, self._stored = self._stored, []
+        stored = self._box.take()
         if not stored:
             return []
-        self._told += [number for number, _ in stored]
-        frauds = [KnownFraud(one.payment, one.known) for _, one in stored]
-        return [out for outlet in self._outlets for out in outlet.tell(frauds, stored[0][0])]
-
-
-def _key(number: int) -> bytes:
-    return UNTOLD + number.to_bytes(8, "big")
+        first = int.from_bytes(stored[0][0], "big")
+        told = [msgspec.msgpack.decode(value, type=_Untold) for _, value in stored]
+        frauds = [KnownFraud(one.payment, one.known) for one in told]
+        return [out for outlet in self._outlets for out in outlet.tell(frauds, first)]

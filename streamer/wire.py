@@ -195,19 +195,30 @@ def encode(head: Head, rows: Rows) -> list[bytes]:
 
 def decode(message: bytes | None) -> tuple[Head, Rows]:
     """The inverse of `encode` for one message; raises nothing but `UnreadableError` for what is none."""
-    if message is None or not message.startswith(_MAGIC):
-        found = "no value" if message is None else f"{len(message)} bytes that begin otherwise"
-        raise UnreadableError(f"Expected a message between stages, which begins with {_MAGIC!r}, got {found}")
-    body = memoryview(message)[len(_MAGIC) + _SUM :]
-    given = int.from_bytes(message[len(_MAGIC) : len(_MAGIC) + _SUM], "little")
-    if (found_sum := crc32(body)) != given:
-        raise UnreadableError(
-            f"Expected the checksum {given:08x}, got {found_sum:08x}: the message is damaged"
-        )
+    body = unseal(_MAGIC, message)
     try:
         return _read(body)
     except (msgspec.MsgspecError, pa.ArrowException, ValueError, OSError, EOFError) as error:
         raise UnreadableError(f"Expected a message between stages, got: {error}") from error
+
+
+def seal(magic: bytes, body: bytes) -> bytes:
+    """A message of this body, told by `magic` and its checksum."""
+    return b"".join((magic, crc32(body).to_bytes(_SUM, "little"), body))
+
+
+def unseal(magic: bytes, message: bytes | None) -> memoryview:
+    """The inverse of `seal`; raises `UnreadableError` for what is none, or was damaged."""
+    if message is None or not message.startswith(magic):
+        found = "no value" if message is None else f"{len(message)} bytes that begin otherwise"
+        raise UnreadableError(f"Expected a message between stages, which begins with {magic!r}, got {found}")
+    body = memoryview(message)[len(magic) + _SUM :]
+    given = int.from_bytes(message[len(magic) : len(magic) + _SUM], "little")
+    if (found_sum := crc32(body)) != given:
+        raise UnreadableError(
+            f"Expected the checksum {given:08x}, got {found_sum:08x}: the message is damaged"
+        )
+    return body
 
 
 def _encode(head: Head, rows: Rows) -> bytes:
@@ -215,8 +226,7 @@ def _encode(head: Head, rows: Rows) -> bytes:
     length = len(packed).to_bytes(4, "little")
     # Numbers are read in place, so the record batch begins where they may lie.
     pad = bytes(-(len(_MAGIC) + _SUM + len(length) + len(packed)) % _ALIGN)
-    body = b"".join((length, packed, pad, rows.table.serialize().to_pybytes()))
-    return b"".join((_MAGIC, crc32(body).to_bytes(_SUM, "little"), body))
+    return seal(_MAGIC, b"".join((length, packed, pad, rows.table.serialize().to_pybytes())))
 
 
 def _read(body: memoryview) -> tuple[Head, Rows]:

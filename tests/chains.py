@@ -112,7 +112,10 @@ class Worker:
             job.topology, self.store, job.settings,
             number=self.number, shards=job.log.partitions, emit_features=True, rates=job.rates,
         )  # fmt: skip
-        self.learning = Learning(job.topology, self.store, job.settings, self.shard.identify)
+        self.learning = Learning(
+            job.topology, self.store, job.settings, self.shard.identify,
+            number=self.number, shards=job.log.partitions,
+        )  # fmt: skip
         for snapshot in self.learning.snapshots():
             self.shard.restore_scorer(snapshot.model, snapshot.version, snapshot.scorer())
 
@@ -131,13 +134,26 @@ class Worker:
         self._job.unreadable += answer.unreadable
         return answer
 
+    def unheard(self) -> int:
+        """Records of other shards' learning that it has not read."""
+        topic = self.learning.hears
+        return self._job.log.end(topic, self.number) - self.learning.positions.get((topic, self.number), 0)
+
+    def hear(self, most: int = 1 << 30) -> None:
+        """Let its learning read some of them."""
+        topic = self.learning.hears
+        start = self.learning.positions.get((topic, self.number), 0)
+        records = self._job.log.read(topic, self.number, start, most)
+        if len(records):
+            self._job.unreadable += self.learning.hear(records)
+
     def commit(self, taken: Taken | None = None) -> None:
         """Store what was done, and tell of frauds afterwards."""
         self.store.commit(self.shard.cut(taken))
         self.shard.written()
 
     def tell(self) -> None:
-        """Send what is to be told of frauds."""
+        """Send what other shards are to be told."""
         for outgoing in self.shard.tell():
             self._job.log.send(outgoing)
 

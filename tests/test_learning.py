@@ -113,7 +113,7 @@ class Lab:
     @property
     def knowledge(self) -> Compiled:
         """What the first model's learner knows now."""
-        return self.learning._students[0].learner.scorer().compiled
+        return next(iter(self.learning.room.students.values())).learner.scorer().compiled
 
 
 @pytest.fixture
@@ -286,7 +286,7 @@ def test_a_share_of_the_good_is_learned_with_its_weight(tmp_path: Path) -> None:
         lab.decide(*some(numbers))
         lab.join(*(outcome(f"o{number}", number) for number in range(1, 11)))
         assert lab.learning.mature(NOW + 400_000 + WEEK)
-        (examples,) = lab.learning._students[0].queue
+        (examples,) = lab.learning.room.students["fraud"].queue
         learned.append(examples)
         lab.store.close()
     everything, drawn = learned
@@ -421,7 +421,7 @@ def test_a_crash_changes_nothing_that_is_learned(
     hit.outcomes = positions_of(hit.store.progress)["outcomes", 0] if calm.outcomes else 0
     for lab in (calm, hit):
         follow(lab, lost, 100)
-        lab.learning._students[0].fresh = True
+        lab.learning.room.students["fraud"].fresh = True
     one, other = calm.hand_over(), hit.hand_over()
     assert calm.knowledge == hit.knowledge
     assert one.positions == other.positions
@@ -492,4 +492,44 @@ def test_models_learn_each_in_their_own_time(tmp_path: Path) -> None:
     assert lab.learning.learned == {"fast": 2, "slow": 2}
     taken = lab.hand_over()
     assert {name: version for name, (version, _) in taken.scorers.items()} == {"fast": 1, "slow": 1}
+    lab.store.close()
+
+
+def test_a_fraud_waits_for_no_model_that_has_passed_it(tmp_path: Path) -> None:
+    """While one model has seen nothing good, another that has matured its batch learns it at once."""
+    models = [
+        Model(name, [cards], pipeline(), good_after=after) for name, after in (("a", "1d"), ("b", "2d"))
+    ]
+    lab = Lab(tmp_path / "state", topology_of(*models))
+    day = 86_400_000
+    lab.decide(*some([1, 2]))
+    lab.mature(NOW + 2_000 + day)
+    lab.decide(*some([3], NOW + day))
+    lab.join(outcome("o1", 2), outcome("o2", 3))
+    lab.learn()
+    assert lab.knowledge == lab.taught(("p1", False), ("p2", False), ("p2", True))
+    lab.hand_over()
+    lab.restart()
+    lab.join(outcome("o3", 2, "dispute_lost"))
+    lab.mature(NOW + 9 * day)
+    students = lab.learning.room.students
+    assert lab.knowledge == lab.taught(("p1", False), ("p2", False), ("p2", True), ("p3", True))
+    assert students["b"].learner.scorer().compiled == lab.taught(("p1", False), ("p2", True), ("p3", True))
+    lab.store.close()
+
+
+def test_a_fraud_that_was_learned_does_not_wait_again(tmp_path: Path) -> None:
+    """A model that is new has seen nothing good; what the other one has learned it does not learn twice."""
+    first = Model("fraud", [cards], pipeline(), good_after="7d")
+    lab = Lab(tmp_path / "state", topology_of(first))
+    lab.decide(*some([1]))
+    lab.mature(NOW + WEEK + 1_000)
+    lab.decide(*some([2], NOW + WEEK))
+    lab.join(outcome("o1", 2))
+    lab.learn()
+    lab.hand_over()
+    lab.restart(topology_of(first, Model("new", [cards], pipeline(), good_after="30d")))
+    lab.join(outcome("o2", 2, "dispute_lost"))
+    lab.mature(NOW + 3 * WEEK)
+    assert lab.knowledge == lab.taught(("p1", False), ("p2", True))
     lab.store.close()

@@ -34,6 +34,7 @@ def test_entities_with_the_same_keys_share_a_stage() -> None:
         "eu-stages.pair",
         "eu-stages.score",
     )
+    assert chain.internal == (*chain.topics[1:], "eu-stages.learn", "eu-stages.models")
     assert [(stage.name, stage.before, stage.keys, stage.learns) for stage in chain.stages] == [
         ("identify", "entry", (), False),
         ("card", "identify", ("card",), True),
@@ -60,7 +61,7 @@ def test_the_order_of_mention_does_not_matter() -> None:
     assert same == [True, True, True, False, False]
 
 
-@pytest.mark.parametrize("name", ["score", "identify"])
+@pytest.mark.parametrize("name", ["score", "identify", "learn", "models"])
 def test_an_entity_is_not_called_like_a_stage(name: str) -> None:
     """Its topic would be that stage's."""
     topology = topology_of(Entity(name, keys=["card"], features=[count("1h")]))

@@ -239,11 +239,11 @@ def test_a_new_model_begins_with_what_there_is(tmp_path: Path) -> None:
     first_kept = DecidedBatches(lab.store).first
     assert first_kept > 0
     lab.restart(topology_of(*TOPOLOGY.models, Model("new", ENTITIES, pipeline(), good_after="4d")))
-    student = lab.learning._students[1]
-    assert (student.cursor, lab.learning._has_seen_good) == (first_kept, False)
+    maturing = lab.learning.joining.maturing[1]
+    assert (maturing.cursor, lab.learning.joining.has_seen_good) == (first_kept, False)
     lab.mature(lab.engine.clock)
-    assert student.cursor > first_kept
-    assert lab.learning._has_seen_good
+    assert maturing.cursor > first_kept
+    assert lab.learning.joining.has_seen_good
     lab.store.close()
 
 

@@ -15,9 +15,9 @@ from streamer.state.store_directory import explained, open_database, read_databa
 BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META, SIGHTED = (bytes([number]) for number in range(1, 8))
 """First byte of every row: which room of the store it belongs to."""
 
-SEEN, LABELS, FRAUDS, UNTOLD = (OUTCOMES + bytes([number]) for number in range(4))
-"""Rows of outcomes by payment, of labels by the payment's source, of when frauds became known by payment, and
-of frauds that other shards are still to be told of."""
+SEEN, LABELS, FRAUDS, UNTOLD, LETTERS = (OUTCOMES + bytes([number]) for number in range(5))
+"""Rows of outcomes by payment, of labels by the payment's source, of when frauds became known by payment, of
+frauds that other shards are still to be told of, and of what else they are still to be sent."""
 
 SHARD = META + b"shard"
 """Row that names the partition whose state this is, and of how many; none where it is that of all of them."""
