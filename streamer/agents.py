@@ -1,35 +1,53 @@
 """The Faust app: it moves batches to the tasks of their partitions, and stops without loss."""
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from functools import partial
+from typing import Any, Protocol
 
 import faust
 
 from streamer.batch import Records
+from streamer.errors import Fenced
 from streamer.metrics import Metrics
 from streamer.parts import Parts
 from streamer.settings import Settings
 from streamer.state.store import Position
-from streamer.task import TICK_S, Task
+from streamer.task import TICK_S, Task, Upstream
 from streamer.transport.seam import Buffer, Rim
 
-OpenParts = Callable[[int], Awaitable[Parts]]
-"""Brings the state of a shard up to date and puts together what works on it."""
+log = logging.getLogger(__name__)
+
+LOST_SESSIONS = 5
+"""Sessions within which a rebalance has to tell who has taken a lost task over."""
+
+
+class Opening(Protocol):
+    """Where the states of shards come from."""
+
+    warm: Mapping[int, int]
+    """How far the copy of each shard has come."""
+
+    async def open(self, shard: int) -> Parts:
+        """Bring the state of a shard up to date and put together what works on it."""
+
+    async def copy(self, shards: frozenset[int]) -> None:
+        """Keep copies of these shards of others, and of no more."""
 
 
 class Agents:
     """The live rim of one worker. `failure` is what ended it, if anything did.
 
-    `open_parts` is called for each of the `shards` that is assigned; who has none stands by. `partitions` are
-    the numbers of partitions of the topics that are read; number n belongs to shard n modulo `shards`.
-    `member` is what the group knows the worker by, over starts.
+    `opening` opens each of the `shards` that is assigned; who has none stands by. `partitions` are the numbers
+    of partitions of the topics that are read; number n belongs to shard n modulo `shards`, and those of the
+    topics `learning` are for the learners. `member` is what the group knows the worker by, over starts.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - put together in one place
         self,
-        open_parts: OpenParts,
+        opening: Opening,
         settings: Settings,
         metrics: Metrics,
         url: Any,
@@ -37,9 +55,13 @@ class Agents:
         partitions: Mapping[str, int],
         *,
         member: str,
+        learning: Collection[str],
         shards: int = 1,
+        upstream: Upstream | None = None,
     ) -> None:
-        self._open_parts = open_parts
+        self._opening = opening
+        self._upstream = upstream
+        self._patience_s = LOST_SESSIONS * settings.kafka.session_timeout_ms / 1000.0
         self._metrics = metrics
         self._partitions = partitions
         self._shards = shards
@@ -49,6 +71,8 @@ class Agents:
         self.ended = asyncio.Event()
         self.ready = False
         self._stopping = False
+        self._rebalances = 0
+        self._embedded = not isinstance(url, list)
         self.assigned = asyncio.Event()
         self.buffer = Buffer(settings.buffers.partition_bytes)
         self.app = _new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
@@ -61,11 +85,12 @@ class Agents:
             batch_max_records=settings.buffers.batch_max_records,
             security=settings.kafka.security(),
             shards=shards,
+            standbys=settings.state.standbys,
+            warm=lambda: dict(opening.warm),
         )
-        outcomes = settings.topics.resolved.outcomes
-        others = [topic for topic in partitions if topic != outcomes]
+        others = [topic for topic in partitions if topic not in learning]
         self.app.agent(self._topic(*others), name="payments", concurrency=1)(self._payments)
-        self.app.agent(self._topic(outcomes), name="outcomes", concurrency=1)(self._outcomes)
+        self.app.agent(self._topic(*learning), name="outcomes", concurrency=1)(self._outcomes)
         self.app.on_rebalance_complete.connect(self._on_rebalance_complete)
         self.app.on_partitions_revoked.connect(self._on_partitions_revoked)
 
@@ -85,13 +110,21 @@ class Agents:
         failure = self.failure or self.app.crash_reason
         try:
             if failure is None:
-                await asyncio.gather(*(task.finish() for task in self._tasks.values()))
+                await asyncio.gather(*(self._finish(task) for task in self._tasks.values()))
         finally:
             for shard in list(self._tasks):
                 await self._end(shard)
             await self.app.stop()
         if failure is not None:
             raise failure
+
+    async def _finish(self, task: Task) -> None:
+        if task.lost:
+            return
+        try:
+            await task.finish()
+        except Fenced as error:
+            log.warning("%s", error)
 
     def fail(self, error: BaseException) -> None:
         """End the worker: something went wrong that is not the input's fault."""
@@ -132,13 +165,15 @@ class Agents:
     async def _work(self, records: Records, work: Callable[[Task, Records], Awaitable[bool]]) -> None:
         """Do the work of an agent on one batch; nothing escapes it."""
         task = self._tasks.get(records.partition % self._shards)
-        if task is None:
-            return  # it was revoked with its partition, and its next owner reads the batch again
+        if task is None or task.lost:
+            return  # its next owner reads the batch again
         try:
             if not await work(task, records):
                 await _for_ever()
         except asyncio.CancelledError:
             raise
+        except Fenced as error:
+            self._lose(task, error)
         except Exception as error:  # noqa: BLE001 - Faust would skip the batch and go on
             self.fail(error)
             await _for_ever()
@@ -153,12 +188,41 @@ class Agents:
                 await asyncio.sleep(TICK_S)
                 if self.ready:
                     for task in list(self._tasks.values()):
-                        await task.tick()
-                        task.show()
+                        await self._tick_of(task)
                     self._show()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a task that dies silently would stop commits
+            self.fail(error)
+
+    async def _tick_of(self, task: Task) -> None:
+        if task.lost:
+            return
+        try:
+            await task.tick()
+        except Fenced as error:
+            self._lose(task, error)
+        task.show()
+
+    def _lose(self, task: Task, error: Fenced) -> None:
+        """Give a task up that another worker has; a rebalance has to follow, or something else is wrong."""
+        if not task.lost:
+            log.warning("%s", error)
+            task.lose()
+            rebalances = self._rebalances
+
+            def look() -> None:
+                if rebalances == self._rebalances and not self._stopping:
+                    self.fail(error)
+
+            asyncio.get_running_loop().call_later(self._patience_s, look)
+
+    def _failed(self, shard: int, error: BaseException) -> None:
+        """What a task tells of what went wrong beside the stream."""
+        task = self._tasks.get(shard)
+        if isinstance(error, Fenced) and task is not None:
+            self._lose(task, error)
+        else:
             self.fail(error)
 
     def _show(self) -> None:
@@ -185,11 +249,15 @@ class Agents:
         """Bring the state of what is assigned to life, before the first record is read."""
         try:
             async with self._assigning:
+                self._rebalances += 1
                 wanted = {tp.partition % self._shards for tp in self.app.consumer.assignment()}
-                for shard in self._tasks.keys() - wanted:
-                    await self._end(shard)
+                for shard, task in list(self._tasks.items()):
+                    if task.lost or shard not in wanted:
+                        await self._end(shard)
+                await self._opening.copy(frozenset())
                 for shard in sorted(wanted - self._tasks.keys()):
                     await self._begin(shard)
+                await self._opening.copy(frozenset(self.app.consumer.standby) - wanted)
                 self.ready = bool(wanted)
         except BaseException as error:
             # Faust would log it and stand still; also where a client of a broken connection cancels itself.
@@ -201,20 +269,30 @@ class Agents:
 
     async def _begin(self, shard: int) -> None:
         partitions = {topic: range(shard, count, self._shards) for topic, count in self._partitions.items()}
-        parts = await self._open_parts(shard)
-        task = Task(parts, self.app.consumer, partitions, self.fail, self._give_back)
-        await task.start(self.app.consumer.commit_positions)
+        parts = await self._opening.open(shard)
+        failed = partial(self._failed, shard)
+        consumer = self.app.consumer
+        task = Task(parts, consumer, partitions, failed, self._give_back, self._upstream)
+        await task.start(consumer.commit_positions)
         self._tasks[shard] = task
 
     async def _end(self, shard: int) -> None:
         task = self._tasks.pop(shard)
         await task.stop()
-        task.parts.close()
+        await task.parts.close()
 
     async def _on_partitions_revoked(self, _: object, revoked: Iterable[object], **__: object) -> None:
         self.ready = False
         if set(revoked):
-            await asyncio.gather(*(task.revoke() for task in self._tasks.values()))
+            await asyncio.gather(*(self._revoke(task) for task in self._tasks.values()))
+
+    async def _revoke(self, task: Task) -> None:
+        try:
+            await task.revoke()
+        except Fenced as error:
+            self._lose(task, error)
+        if task.parts.changelog is None and not self._embedded:
+            task.lose()  # nothing would tell if another worker goes on with it before it comes back
 
     def _topic(self, *names: str) -> Any:
         return self.app.topic(*names, key_serializer="raw", value_serializer="raw")

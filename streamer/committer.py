@@ -47,6 +47,9 @@ class Committer:
         self._topics = parts.settings.topics.resolved
         self._on_failure = on_failure
         self._clock = clock
+        self._changelog = parts.changelog
+        self._transactions = parts.transactions if parts.in_transactions else None
+        self._group = parts.group
         self._deliveries: list[Awaitable[Delivered]] = []
         self._running: asyncio.Task[None] | None = None
         self._broken: BaseException | None = None
@@ -59,11 +62,17 @@ class Committer:
     async def answer(self, answer: Answer) -> None:
         """Hand the answers of one batch to the log and commit if it is time."""
         faults.reach("answer.decided")
-        for outgoing in (answer.decisions, answer.rejected, answer.features):
+        for outgoing in (answer.decisions, answer.rejected, answer.features, *answer.forwarded):
             if outgoing is not None:
                 await self.send(outgoing)
         faults.reach("answer.sent")
+        await self.tell()
         self.start_if_due()
+
+    async def tell(self) -> None:
+        """Send what the engine has to tell other shards; with the gate held, so that no cut comes between."""
+        for outgoing in self._engine.tell():
+            await self.send(outgoing)
 
     async def send(self, outgoing: Outgoing) -> None:
         """Send records that the next commit has to wait for, but for those that were sent before a crash."""
@@ -83,20 +92,20 @@ class Committer:
     async def commit(self) -> None:
         """Commit up to here, group offsets included; for a rebalance."""
         await self._settle()
-        await self._write(self._engine.cut(), self._take_deliveries())
+        await self._write(*self._cut())
         await self._commit_group(force=True)
 
     async def finish(self) -> None:
         """Commit up to here with the rows of all keys, so that the next start has nothing to redo."""
         await self._settle()
-        await self._write(self._engine.cut(everything=True), self._take_deliveries())
+        await self._write(*self._cut(everything=True))
         await self.commit()
 
     async def take_in(self, taken: Taken) -> None:
         """Commit outcomes and snapshots at the present position; the stream waits until they are stored."""
         async with self.gate:
             await self._settle()
-            writes = self._engine.cut(taken)
+            writes, deliveries = self._cut(taken)
             entry = JournalEntry(
                 writes.progress.commits,
                 _of_topic(writes, self._engine.decides_from),
@@ -105,7 +114,7 @@ class Committer:
             )
             writes.rows.append((JOURNAL, entry.encode()))
             faults.reach("take_in.cut")
-            await self._write(writes, self._take_deliveries())
+            await self._write(writes, deliveries)
             faults.reach("take_in.written")
             await self._publish_models(taken.snapshots)
             faults.reach("take_in.models")
@@ -139,7 +148,7 @@ class Committer:
         await (await self._publisher.send(outgoing))
 
     def _start(self) -> None:
-        writes, deliveries = self._engine.cut(), self._take_deliveries()
+        writes, deliveries = self._cut()
         self._running = asyncio.get_running_loop().create_task(self._background(writes, deliveries))
 
     async def _background(self, writes: WriteSet, deliveries: list[Awaitable[Delivered]]) -> None:
@@ -164,10 +173,16 @@ class Committer:
             self._broken = error
             raise
 
-    def _take_deliveries(self) -> list[Awaitable[Delivered]]:
+    def _cut(
+        self, taken: Taken | None = None, *, everything: bool = False
+    ) -> tuple[WriteSet, list[Awaitable[Delivered]]]:
+        """What has been done up to here, and the deliveries that it depends on."""
+        writes = self._engine.cut(taken, everything=everything)
         deliveries, self._deliveries = self._deliveries, []
+        if self._transactions is not None:
+            self._transactions.seal()
         self._last = self._clock()
-        return deliveries
+        return writes, deliveries
 
     async def _write(self, writes: WriteSet, deliveries: list[Awaitable[Delivered]]) -> None:
         with self._breaking():
@@ -177,6 +192,10 @@ class Committer:
             writes.progress = msgspec.structs.replace(writes.progress, outputs=nested(self._outputs))
             faults.reach("commit.confirmed")
             began = self._clock()
+            if self._changelog is not None:
+                offsets = positions_of(writes.progress) if self._transactions is not None else None
+                await self._changelog.commit(writes, offsets, self._group)
+                faults.reach("commit.logged")
             self._store.commit(writes)
             faults.reach("commit.written")
             self._engine.written()

@@ -225,6 +225,10 @@ class Engine:
             rows,
         )
 
+    def tell(self) -> list[Outgoing]:
+        """What other shards are to be told: of them there are none."""
+        return []
+
     def written(self) -> None:
         """The last cut is in the store: what it held may leave memory."""
         self._features.written()

@@ -18,6 +18,7 @@ POINTS: Mapping[str, str] = {
     "answer.sent": "the answers of a batch are handed over, perhaps not yet delivered",
     "commit.cut": "a commit has its rows, deliveries are not confirmed",
     "commit.confirmed": "everything the commit covers is delivered, nothing is stored",
+    "commit.logged": "the commit is in the changelog, not in the store",
     "commit.written": "the commit is in the store, not forced onto the disk",
     "commit.synced": "the commit is on the disk",
     "commit.group": "the group's offsets are committed",

@@ -49,6 +49,8 @@ class Site:
     partitions: Mapping[str, int]
     """Of payments, outcomes and, where there are several shards, of the topics between their stages."""
     metrics: Metrics
+    member: str
+    """What its group knows the worker by, with the name of the group."""
     shards: int = 1
     rates: RateTable | None = None
 

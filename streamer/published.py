@@ -53,6 +53,11 @@ class Published:
         """Answers that wait to be given again."""
         return sum(map(len, self._sources.values()))
 
+    @property
+    def waits(self) -> int:
+        """Decisions of its own among them."""
+        return len(self._decided)
+
     def unsent(self, outgoing: Outgoing) -> Outgoing:
         """The records of `outgoing` that are not in its topic yet; each is recognised once."""
         there = self._sources.get(outgoing.topic)

@@ -136,6 +136,13 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     decided_retention: Annotated[
         Duration, Note("how long features as decided are kept for outcomes that may still come", "duration")
     ] = days(180)
+    changelog: Annotated[
+        Literal["auto", "off"],
+        Note("whether commits go to a topic too, to rebuild the state elsewhere; auto: on Kafka they do"),
+    ] = "auto"
+    standbys: Annotated[
+        int, Note("workers that keep a copy of each shard beside its owner", low=0)
+    ] = 0
     changelog_deletions: Annotated[
         Duration,
         Note(

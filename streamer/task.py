@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
@@ -24,6 +25,11 @@ JOIN_AT_ONCE = 256
 
 TICK_S = 0.05
 
+CLOCKS_DIFFER_MS = 5_000
+"""By no more, it is taken, does the clock of who sends outcomes lag behind ours."""
+
+log = logging.getLogger(__name__)
+
 _NOTHING = Records("", 0, [], [], [], [], [], 0)
 
 
@@ -32,6 +38,16 @@ class Inputs(Protocol):
 
     def end_offset(self, topic: str, partition: int) -> int | None:
         """The next offset there will be; `None` if it is not known yet."""
+
+
+class Upstream(Protocol):
+    """Where payments are before this task decides them, if that is not their own topic."""
+
+    def has_passed(self, moment_ms: int) -> bool:
+        """Whether all payments that were there at `moment_ms` (since 1970) have come."""
+
+    async def passed(self) -> None:
+        """Wait until all payments that are there now have come."""
 
 
 class _RevokedError(Exception):
@@ -52,6 +68,7 @@ class Task:
         partitions: Mapping[str, Collection[int]],
         on_failure: Callable[[BaseException], None],
         done: Callable[[Records], None],
+        upstream: Upstream | None = None,
     ) -> None:
         self.parts = parts
         self._inputs = inputs
@@ -60,16 +77,18 @@ class Task:
         self._committer = Committer(parts, on_failure)
         self._on_failure = on_failure
         self._done = done
+        self._upstream = upstream
         self._progress = asyncio.Event()
         self._last_handover = time.monotonic()
         self._stopping = False
+        self.lost = False
         self._revocations = 0
         self._outcomes: asyncio.Queue[tuple[int, Records]] = asyncio.Queue()
         self._learner: asyncio.Task[None] | None = None
 
     async def start(self, group_commit: GroupCommit) -> None:
         """Send what a crash may have kept from the log; the group is told through `group_commit`."""
-        self._committer.group_commit = group_commit
+        self._committer.group_commit = None if self.parts.in_transactions else group_commit
         await self._committer.resume()
         self._learner = asyncio.ensure_future(self._learn_in_turn())
 
@@ -94,6 +113,10 @@ class Task:
             self._outcomes.put_nowait((-1, _NOTHING))
             await asyncio.wait([self._learner])
         await self._committer.stop()
+
+    def lose(self) -> None:
+        """Answer no more: another worker has taken over, and what is not committed is its work now."""
+        self._stopping = self.lost = True
 
     @property
     def positions(self) -> Mapping[Position, int]:
@@ -128,6 +151,8 @@ class Task:
                 return False
             answer = parts.engine.process(records)
             await self._committer.answer(answer)
+        for text in answer.unreadable:
+            log.error("%s", text)
         self._progress.set()
         metrics = parts.metrics
         metrics.payments(len(records))
@@ -163,6 +188,11 @@ class Task:
 
     async def _join(self, records: Records) -> None:
         learning = self.parts.learning
+        if records.topic != self._topics.outcomes:
+            for text in learning.hear(records):
+                log.error("%s", text)
+            await self._learn()
+            return
         ends = self._payment_ends()
         outcomes, rejected = learning.read(records)
         await self._reject(records, rejected)
@@ -182,7 +212,12 @@ class Task:
                 at += len(part)
                 await self._learn()
             else:
-                await self._until(lambda: self._has_reached(ends))
+                if self._upstream is not None and not self._upstream.has_passed(
+                    max(records.timestamps) + CLOCKS_DIFFER_MS
+                ):
+                    await self._upstream.passed()
+                    ends = self._payment_ends()
+                await self._until(lambda: self._has_reached(ends))  # noqa: B023 - waited for here
                 all_there = True
         learning.advance(records.topic, records.partition, records.offsets[-1] + 1)
         self._progress.set()
@@ -191,6 +226,7 @@ class Task:
         """What has to happen without a record: a commit of what is left, and payments that grow old."""
         parts = self.parts
         async with self._committer.gate:
+            await self._committer.tell()
             if parts.engine.changed:
                 self._committer.start_if_due()
         clock = max(parts.store.progress.greatest.values(), default=0)
@@ -247,12 +283,13 @@ class Task:
             await asyncio.sleep(0)
         self._progress.set()
         waited = (time.monotonic() - self._last_handover) * 1000.0
-        if learning.has_news and waited >= self.parts.settings.models.snapshot_interval_ms:
+        due = learning.is_due or waited >= self.parts.settings.models.snapshot_interval_ms
+        if learning.has_news and due:
             await self.hand_over()
 
     def _payment_ends(self) -> dict[Position, int]:
-        """The ends of the payments' partitions, as far as they are known."""
-        topic = self._topics.payments
+        """The ends of the partitions that decisions are made from, as far as they are known."""
+        topic = self.parts.engine.decides_from
         ends = {
             (topic, partition): self._inputs.end_offset(topic, partition)
             for partition in self._partitions[topic]
@@ -261,7 +298,7 @@ class Task:
 
     def _has_reached(self, ends: Mapping[Position, int]) -> bool:
         stored = positions_of(self.parts.store.progress)
-        known = len(ends) == len(self._partitions[self._topics.payments])
+        known = len(ends) == len(self._partitions[self.parts.engine.decides_from])
         return known and all(stored.get(position, 0) >= end for position, end in ends.items())
 
     async def _until(self, condition: Callable[[], bool]) -> None:

@@ -1,0 +1,254 @@
+"""Opens the state of a shard where it is needed: restored, with its engine, and told what was sent beyond it."""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from streamer import faults
+from streamer.changelog import Changelog, transactional_id
+from streamer.declared import changes_in
+from streamer.engine import Engine
+from streamer.errors import StreamerError
+from streamer.job import Site, check_positions
+from streamer.learning import Learning
+from streamer.metrics import Metrics
+from streamer.partitioning import partitions_of
+from streamer.parts import Parts
+from streamer.published import Published
+from streamer.restore import Restored, RestoreProgress, Restorer
+from streamer.shard import Shard
+from streamer.state.store import Position, Store, WriteSet
+from streamer.transport.connect import KafkaConnection
+from streamer.transport.kafka_transactions import KafkaTransactions
+from streamer.transport.seam import Publisher
+
+log = logging.getLogger(__name__)
+
+COLLECT_AFTER = (100_000, 20, 20)
+"""Objects of many batches: what a batch leaves is freed without the collector, which need not look at it."""
+
+TELL_EVERY_S = 5.0
+"""Between two lines on a restore."""
+
+
+class Laps:
+    """Adds the processor time since the last lap to the stage that has ended."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._metrics = metrics
+        self._last = time.thread_time()
+
+    def __call__(self, stage: str) -> None:
+        """`stage` has ended."""
+        now = time.thread_time()
+        self._metrics.stage(stage, now - self._last)
+        self._last = now
+
+
+class Opener:
+    """Opens shards of one site, and keeps copies of others; `publisher` is what they send through.
+
+    In transactions each has a publisher of its own.
+    """
+
+    def __init__(self, site: Site, publisher: Publisher) -> None:
+        self._site = site
+        self._publisher = publisher
+        self._laps = Laps(site.metrics)
+        self._copies: dict[int, tuple[asyncio.Event, asyncio.Task[Restored | None]]] = {}
+        self.warm: dict[int, int] = {}
+        """How far the copy of each shard has come."""
+
+    async def open(self, shard: int) -> Parts:
+        """Bring the state of a shard up to date and put together what works on it."""
+        site = self._site
+        await self._release(shard)
+        path = self._path(shard)
+        transactions = restored = None
+        if site.keeps_changelog:
+            transactions = await self._take_over(shard)
+        try:
+            if transactions is not None:
+                restored = await self._restore(shard, path)
+            store = await asyncio.to_thread(Store.open, path)
+        except BaseException:
+            if transactions is not None:
+                await transactions.stop()
+            raise
+        faults.reach("start.opened")
+        try:
+            return await self._put_together(shard, store, transactions, restored)
+        except BaseException:
+            store.close()
+            if transactions is not None:
+                await transactions.stop()
+            raise
+
+    async def copy(self, shards: frozenset[int]) -> None:
+        """Keep copies of these shards of others, and of no more."""
+        for shard in self._copies.keys() - shards:
+            await self._release(shard)
+        for shard in shards - self._copies.keys():
+            stop = asyncio.Event()
+            self._copies[shard] = stop, asyncio.ensure_future(self._follow(shard, stop))
+
+    async def stop(self) -> None:
+        """Keep no more copies."""
+        await self.copy(frozenset())
+
+    async def _put_together(
+        self, shard: int, store: Store, transactions: KafkaTransactions | None, restored: Restored | None
+    ) -> Parts:
+        site, job = self._site, self._site.job
+        changelog = None
+        if transactions is not None and restored is not None:
+            topic = job.settings.topics.resolved.changelog
+            changelog = Changelog(transactions, store, topic=topic, shard=shard, restored=restored)
+            await changelog.begin()
+        await asyncio.to_thread(self._check, store, shard)
+        for change in changes_in(store, job.topology, job.settings.events.allowed_lateness):
+            if change.kind != "filling" and shard == 0:
+                log.warning("%s", change)
+        engine = self._engine(store, shard)
+        learning = Learning(
+            job.topology, store, job.settings, engine.identify, number=shard, shards=site.shards
+        )
+        for snapshot in learning.snapshots():
+            engine.restore_scorer(snapshot.model, snapshot.version, snapshot.scorer())
+        ends = await asyncio.to_thread(self._ends, engine.decides_from, shard)
+        published = await Published.recall(
+            site.connection, job.answer_topics, store.progress, ends, lambda key: self._decides(shard, key)
+        )
+        if published.waits:
+            log.warning("%s decisions were sent but not committed; they are not sent again", published.waits)
+        faults.reach("start.recalled")
+        # What is here now stays. The collector need not look at it again: that took 0.2 s each time.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
+        in_transactions = job.guarantee == "transactions" and transactions is not None
+        return Parts(
+            engine,
+            learning,
+            store,
+            cast("Publisher", transactions) if in_transactions else self._publisher,
+            site.metrics,
+            job.settings,
+            published,
+            changelog,
+            transactions,
+            job.group if in_transactions else "",
+        )
+
+    def _engine(self, store: Store, shard: int) -> Engine | Shard:
+        site, job = self._site, self._site.job
+        if site.shards == 1:
+            return Engine(
+                job.topology,
+                store,
+                job.settings,
+                lap=self._laps,
+                emit_features=job.emit_features,
+                rates=site.rates,
+            )
+        return Shard(
+            job.topology,
+            store,
+            job.settings,
+            number=shard,
+            shards=site.shards,
+            lap=self._laps,
+            emit_features=job.emit_features,
+            rates=site.rates,
+        )
+
+    def _path(self, shard: int) -> Path:
+        """The directory of a shard; of the only one, the state directory itself."""
+        return self._site.job.state if self._site.shards == 1 else self._site.job.state / f"shard-{shard}"
+
+    def _decides(self, shard: int, key: bytes | None) -> bool:
+        shards = self._site.shards
+        return shards == 1 or partitions_of([key or b""], shards, 0)[0] == shard
+
+    async def _take_over(self, shard: int) -> KafkaTransactions:
+        """Fence whoever has written for the shard before."""
+        job = self._site.job
+        name = transactional_id(job.group, job.settings.topics.prefix, shard)
+        transactions = self._kafka.transactions(name)
+        await transactions.start()
+        return transactions
+
+    async def _restore(self, shard: int, path: Path) -> Restored:
+        job, metrics = self._site.job, self._site.metrics
+        told = time.monotonic()
+
+        def report(progress: RestoreProgress) -> None:
+            nonlocal told
+            metrics.restore(shard, progress.rows, progress.left, progress.seconds_left)
+            if time.monotonic() - told > TELL_EVERY_S:
+                told = time.monotonic()
+                log.warning("%s", progress)
+
+        async with self._kafka.changelog(job.settings.topics.resolved.changelog, shard) as reader:
+            restorer = Restorer(reader, path, job.settings.state.changelog_deletions, report)
+            return await restorer.restore()
+
+    async def _follow(self, shard: int, stop: asyncio.Event) -> Restored | None:
+        """Keep a copy until told to stop; whatever goes wrong costs no more than a colder start."""
+        job = self._site.job
+
+        def report(progress: RestoreProgress) -> None:
+            self.warm[shard] = self.warm.get(shard, 0) + progress.rows
+            self._site.metrics.restore(shard, progress.rows, progress.left, progress.seconds_left)
+
+        try:
+            async with self._kafka.changelog(job.settings.topics.resolved.changelog, shard) as reader:
+                path = self._path(shard)
+                return await Restorer(reader, path, job.settings.state.changelog_deletions, report).follow(stop)
+        except StreamerError as error:
+            log.warning("no copy of shard %s is kept: %s", shard, error)
+            return None
+
+    async def _release(self, shard: int) -> None:
+        """Let go of a copy; its directory is needed."""
+        if shard in self._copies:
+            stop, following = self._copies.pop(shard)
+            stop.set()
+            await following
+
+    def _check(self, store: Store, shard: int) -> None:
+        """Refuse a state that the group has gone beyond; note where outputs end that it has not written to."""
+        job = self._site.job
+        payments = job.settings.topics.resolved.payments
+        with closing(self._site.connection.admin()) as admin:
+            committed = {
+                partition: offset
+                for partition, offset in admin.committed(job.group, payments).items()
+                if partition % self._site.shards == shard
+            }
+            check_positions(job, committed, store)
+            known = store.progress.outputs
+            ends = {topic: dict(admin.end_offsets(topic)) for topic in job.answer_topics if topic not in known}
+        if ends:
+            progress = msgspec.structs.replace(store.progress, outputs={**known, **ends})
+            store.commit(WriteSet(progress, place=store.place))
+
+    def _ends(self, topic: str, shard: int) -> Mapping[Position, int]:
+        """The present ends of the shard's partitions of a topic."""
+        with closing(self._site.connection.admin()) as admin:
+            ends = admin.end_offsets(topic)
+        return {(topic, number): end for number, end in ends.items() if number % self._site.shards == shard}
+
+    @property
+    def _kafka(self) -> KafkaConnection:
+        connection = self._site.connection
+        if not isinstance(connection, KafkaConnection):
+            raise StreamerError(f"expected Kafka, which alone keeps changelogs, got {self._site.job.broker}")
+        return connection
