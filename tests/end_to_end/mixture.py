@@ -41,7 +41,7 @@ def mixture(count: int, seed: int) -> list[Sent]:
 
 
 def bad_records() -> list[bytes | None]:
-    """Records that are no payments, and a few that only look bad; their time, where they have one, is START."""
+    """Records that are no payments, and a few that only look bad; those with a time have START."""
     return [*_bad_bytes(), *_bad_fields()]
 
 

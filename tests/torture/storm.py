@@ -46,7 +46,8 @@ def storm(count: int, seed: int, *, hot: bool = False) -> Storm:
     records = [payments.record(number) for number in range(count)]
     outcomes = _Outcomes(random.Random(f"outcomes {seed}"), [record.timestamp for record in records])
     for event in payments.sent:
-        outcomes.tell(event)
+        if event["payment_id"] not in payments.twice:  # which of the two would be meant?
+            outcomes.tell(event)
     return Storm(records, outcomes.told())
 
 
@@ -64,6 +65,7 @@ class _Payments:
         self._heavy = [value for value in bad if len(value or b"") >= HEAVY_BYTES]
         self._heavy_left = MOST_HEAVY
         self.sent: list[Event] = []
+        self.twice: set[str] = set()
         self._times: list[int] = []
         self.now = START
 
@@ -106,6 +108,7 @@ class _Payments:
     def _once_more(self, number: int) -> Event:
         """A payment_id of more than a day ago, which is new again."""
         old = self.sent[self._draws.randrange(bisect_left(self._times, self.now - 2 * DAY))]
+        self.twice.add(old["payment_id"])
         return self._new(number) | {"payment_id": old["payment_id"]}
 
     def _new(self, number: int) -> Event:

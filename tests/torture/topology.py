@@ -1,4 +1,4 @@
-"""The topology of the storm: features of four entities and a pair, labels among them, and a model that learns."""
+"""The topology of the storm: four entities and a pair, features that labels feed, and a model that learns."""
 
 import random
 
@@ -90,7 +90,7 @@ policy = Policy(
     "storm",
     version=3,
     rules=[
-        block(merchants["fraud_rate_1d"] >= 0.2, reason="bad_merchant"),
+        block(merchants["fraud_rate_1d"] >= 0.05, reason="bad_merchant"),
         allow(pairs["count_7d"] > 8),
         block(fraud >= 0.8),
         review(cards["count_1m"] > 2, reason="card_burst"),
