@@ -44,20 +44,23 @@ class Difference:
 class Verdict:
     """What was found: records that differ by kind, and the first difference of each kind.
 
-    `repeats` counts records that answer an input record again, by topic.
+    `details` counts by what differs in them, `answers` and `repeats` by topic the input records that were
+    answered, and the records that answer one again.
     """
 
     wrong: Counter[str] = field(default_factory=Counter)
     repeats: Counter[str] = field(default_factory=Counter)
+    details: Counter[str] = field(default_factory=Counter)
     firsts: dict[str, Difference] = field(default_factory=dict)
     answers: Counter[str] = field(default_factory=Counter)
 
-    def add(self, found: Difference) -> None:
-        """Count a record that differs."""
-        self.wrong[found.kind] += 1
-        known = self.firsts.setdefault(found.kind, found)
-        if found.offset < known.offset:
-            self.firsts[found.kind] = found
+    def add(self, *differences: Difference) -> None:
+        """Count a record that differs, in one thing or many; one that does not is not counted."""
+        for found in differences[:1]:
+            self.wrong[found.kind] += 1
+            if found.offset < self.firsts.setdefault(found.kind, found).offset:
+                self.firsts[found.kind] = found
+        self.details.update(f"{found.topic} {found.what}" for found in differences)
 
 
 @dataclass(frozen=True)
@@ -125,9 +128,7 @@ class Judge:
                 answer = self._expected.answers[offset]
             verdict.add(Difference("unexpected", topic, offset, "answer", answer, "one in this topic"))
             return
-        first = next(iter(found), None)
-        if first is not None:
-            verdict.add(first)
+        verdict.add(*found)
 
     def _offset_of(self, got: Got, topic: str) -> int:
         """Which input record is answered: by its source; features have none, but an id and a time."""
@@ -189,14 +190,9 @@ class Judge:
         if row.keys() != found["features"].keys():
             yield Difference("feature", "features", offset, "names", list(row), list(found["features"]))
             return
-        wrong = {
-            name: (value, found["features"][name])
-            for name, value in row.items()
-            if not same(name, value, found["features"][name])
-        }
-        for name, (value, other) in wrong.items():
-            what = f"{name} (one of {len(wrong)}: {', '.join(wrong)})"
-            yield Difference("feature", "features", offset, what, value, other)
+        for name, value in row.items():
+            if not same(name, value, found["features"][name]):
+                yield Difference("feature", "features", offset, name, value, found["features"][name])
 
     def _check_rejection(self, offset: int, got: Got) -> Iterable[Difference]:
         payments = got.source.startswith(f"{self._inputs.prefix}payments/")

@@ -69,9 +69,8 @@ class Report:
     failures: Sequence[str]
 
     def __str__(self) -> str:
-        lines = [
-            f"{name.replace('_', ' '):<24}{value}" for name, value in self.figures.items() if value != []
-        ]
+        shown = {name: value for name, value in self.figures.items() if value not in ([], {})}
+        lines = [f"{name.replace('_', ' '):<26}{value}" for name, value in shown.items()]
         return "\n".join([*lines, *self.failures])
 
     @property
@@ -106,6 +105,7 @@ def report(run: Run, command: str, most_repeats: int | None = None) -> Report:
         "kills": len(run.struck),
         "killed_elsewhere": [str(struck) for struck in run.struck if not struck.as_meant],
         **_counted(verdict),
+        "what_differs": dict(verdict.details.most_common()),
         "payments": plan.payments,
         "outcomes": len(run.storm.outcomes),
         "snapshots": len(snapshots),
