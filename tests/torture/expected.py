@@ -144,7 +144,8 @@ class Oracle:
         journal = Journal(entries, inputs.prefix)
         rows = np.full((len(accepted), len(self.names)), np.nan)
         answers: list[Decided | Refused] = []
-        version, score = 0, self._untaught
+        version = 0
+        score: Score = self._untaught
         for offset, payment in enumerate(accepted):
             for position, models in journal.reach(offset):
                 for fraud, known in frauds.until(position):

@@ -123,12 +123,15 @@ class Judge:
 
     def _judge_one(self, topic: str, offset: int, found: Iterable[Difference], verdict: Verdict) -> None:
         if offset not in self._wanted[topic]:
-            answer = self._expected.outcomes.get(offset) if topic == "outcomes.rejected" else None
-            if topic != "outcomes.rejected" and 0 <= offset < len(self._expected.answers):
-                answer = self._expected.answers[offset]
-            verdict.add(Difference("unexpected", topic, offset, "answer", answer, "one in this topic"))
+            wanted = self._answer(topic, offset)
+            verdict.add(Difference("unexpected", topic, offset, "answer", wanted, "one in this topic"))
             return
         verdict.add(*found)
+
+    def _answer(self, topic: str, offset: int) -> Decided | Refused | None:
+        if INPUTS[topic] == "outcomes":
+            return self._expected.outcomes.get(offset)
+        return self._expected.answers[offset] if 0 <= offset < len(self._expected.answers) else None
 
     def _offset_of(self, got: Got, topic: str) -> int:
         """Which input record is answered: by its source; features have none, but an id and a time."""

@@ -76,7 +76,7 @@ class Report:
     @property
     def line(self) -> str:
         """The figures as one JSON object."""
-        return msgspec.json.encode(self.figures | {"failures": len(self.failures)}).decode()
+        return msgspec.json.encode({**self.figures, "failures": len(self.failures)}).decode()
 
 
 def report(run: Run, command: str, most_repeats: int | None = None) -> Report:

@@ -69,12 +69,13 @@ class Run:
 
         A worker that is killed before it decides anything new adds to no pause.
         """
-        seen: set[str] = set()
-        new = sorted(got.timestamp for got in decisions if not (got.source in seen or seen.add(got.source)))
+        new: dict[str, int] = {}
+        for got in decisions:
+            new.setdefault(got.source, got.timestamp)
         ends = [*(struck.dead for struck in self.struck[1:]), float("inf")]
         found = []
         for struck, end in zip(self.struck, ends, strict=False):
-            first = next((at for at in new if at >= struck.dead), end)
+            first = min((at for at in new.values() if at >= struck.dead), default=end)
             if first < end:
                 found.append((first - max(struck.fed, struck.dead)) / 1_000)
         return found
