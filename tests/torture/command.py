@@ -14,7 +14,7 @@ from uuid import uuid4
 from tests.end_to_end.logs import EmbeddedPlace, KafkaPlace, Place
 
 from .report import Report, report
-from .run import TOPICS, Plan, torture
+from .run import TOPICS, Plan, Struck, torture
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,7 +32,8 @@ def main(arguments: Sequence[str]) -> int:
     found = Report({"seed": seed, "command": command}, ["it did not come to an end"])
     try:
         with _place(options.broker, directory) as place:
-            found = report(torture(plan, place, directory), command, options.most_repeats)
+            run = torture(plan, place, directory, _tell)
+            found = report(run, command, options.most_repeats)
     except AssertionError as error:
         found = Report({"seed": seed, "command": command}, [str(error)])
     finally:
@@ -42,6 +43,10 @@ def main(arguments: Sequence[str]) -> int:
             shutil.rmtree(directory)
     sys.stdout.write(f"{found.line}\n" if options.json else f"{found}\n{found.line}\n")
     return 1 if found.failures else 0
+
+
+def _tell(struck: Struck) -> None:
+    sys.stderr.write(f"killed at {struck}\n")
 
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:

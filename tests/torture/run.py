@@ -2,7 +2,7 @@
 
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -81,8 +81,10 @@ class Run:
         return found
 
 
-def torture(plan: Plan, place: Place, directory: Path) -> Run:
-    """Feed, kill, start again; the last worker finishes and is stopped by SIGTERM.
+def torture(
+    plan: Plan, place: Place, directory: Path, tell: Callable[[Struck], None] = lambda _: None
+) -> Run:
+    """Feed, kill, start again; the last worker finishes and is stopped by SIGTERM. `tell` hears of each kill.
 
     Raises AssertionError for a worker that ends by itself, does not come back or ends badly.
     """
@@ -101,6 +103,7 @@ def torture(plan: Plan, place: Place, directory: Path) -> Run:
         _check_stderr(worker)
         next(feeding)
         run.struck.append(Struck(kill, as_meant, dead, time.time() * 1_000))
+        tell(run.struck[-1])
     env = environment(place.prefix, **_settings(plan, draws))
     with running(arguments, env, directory / "stderr") as worker:
         worker.wait_for(lambda: not _is_behind(worker, place))
