@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 DEADLINE_S = 100.0
@@ -51,7 +51,7 @@ class Worker:
         try:
             with urllib.request.urlopen(f"{address[1]}/metrics", timeout=5) as page:  # noqa: S310 - loopback
                 text = page.read().decode()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (OSError, HTTPException):  # not there yet, or just killed
             return None
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         found = [
