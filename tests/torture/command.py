@@ -51,7 +51,9 @@ def _tell(struck: Struck) -> None:
 
 def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser("scripts/torture", description=__doc__)
-    parser.add_argument("--broker", help="kafka://host:port or log://DIR; default an embedded log of its own")
+    parser.add_argument(
+        "--broker", type=_broker, help="kafka://host:port or log://DIR; default an embedded log of its own"
+    )
     parser.add_argument("--payments", type=int, default=200_000, help="payment records (default %(default)s)")
     parser.add_argument("--kills", type=int, default=200, help="SIGKILLs (default %(default)s)")
     parser.add_argument("--seed", type=int, help="of input and kills; drawn and printed if absent")
@@ -60,7 +62,7 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--hot", action="store_true", help="half of all payments on one card")
     parser.add_argument(
-        "--most-repeats", type=int, help="fail where more decisions are sent again; default any number"
+        "--most-repeats", type=int, help="fail where more answers are sent again; default any number"
     )
     parser.add_argument(
         "--session-timeout-ms", type=int, default=6_000, help="after which Kafka takes a worker for dead"
@@ -78,3 +80,14 @@ def _place(broker: str | None, directory: Path) -> Iterator[Place]:
             yield place
     else:
         yield EmbeddedPlace(Path(where), "")
+
+
+def _broker(url: str) -> str:
+    kind, _, where = url.partition("://")
+    if kind not in {"kafka", "log"} or not where:
+        raise argparse.ArgumentTypeError(f"expected kafka://host:port or log://DIR, got {url!r}")
+    if kind == "log" and Path(where).exists() and any(Path(where).iterdir()):
+        raise argparse.ArgumentTypeError(
+            f"expected a log that is not there yet, got {url!r}; name another DIR"
+        )
+    return url

@@ -80,7 +80,7 @@ class Report:
 
 
 def report(run: Run, command: str, most_repeats: int | None = None) -> Report:
-    """Judge everything that a run put out; more decisions sent again than `most_repeats` are a failure."""
+    """Judge everything that a run put out; more answers sent again than `most_repeats` are a failure."""
     place, plan = run.place, run.plan
     outputs = {topic: place.read(topic) for topic in OUTPUTS}
     failures: list[str] = []
@@ -98,9 +98,9 @@ def report(run: Run, command: str, most_repeats: int | None = None) -> Report:
         f"\n{verdict.wrong[kind]} x {first}\n{judge.neighbourhood(first)}"
         for kind, first in sorted(verdict.firsts.items(), key=lambda item: item[1].offset)
     ]
-    repeats = verdict.repeats["decisions"]
+    repeats = _repeats(verdict)
     if most_repeats is not None and repeats > most_repeats:
-        failures.append(f"expected at most {most_repeats} decisions sent again, got {repeats}")
+        failures.append(f"expected at most {most_repeats} answers sent again, got {repeats}")
     figures = {
         "kills": len(run.struck),
         "killed_elsewhere": [str(struck) for struck in run.struck if not struck.as_meant],
@@ -124,10 +124,15 @@ def _counted(verdict: Verdict) -> dict[str, Any]:
         "missing": wrong["missing"],
         "unexpected": wrong["unexpected"],
         "doubled_in_state": wrong["feature"],
-        "doubled_in_output": verdict.repeats["decisions"],
+        "doubled_in_output": _repeats(verdict),
         "repeats": dict(verdict.repeats),
         "repeats_with_other_bytes": wrong["repeat"],
         "differing_decisions": wrong["decision"],
         "differing_rejections": wrong["rejection"],
         "differing_outcomes": wrong["outcome"],
     }
+
+
+def _repeats(verdict: Verdict) -> int:
+    """Answers to payments that were sent again."""
+    return verdict.repeats["decisions"] + verdict.repeats["payments.rejected"]
