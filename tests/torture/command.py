@@ -87,7 +87,5 @@ def _broker(url: str) -> str:
     if kind not in {"kafka", "log"} or not where:
         raise argparse.ArgumentTypeError(f"expected kafka://host:port or log://DIR, got {url!r}")
     if kind == "log" and Path(where).exists() and any(Path(where).iterdir()):
-        raise argparse.ArgumentTypeError(
-            f"expected a log that is not there yet, got {url!r}; name another DIR"
-        )
+        raise argparse.ArgumentTypeError(f"expected an empty or new directory, got {url!r}; name another")
     return url
