@@ -152,6 +152,10 @@ class Oracle:
                     self._blame(fraud, known)
                 if models.get(self._model.name, version) != version:
                     version = models[self._model.name]
+                    if version not in snapshots:
+                        raise AssertionError(
+                            f"models: version {version}, which the journal names, is not there"
+                        )
                     score = scorer(snapshots[version])
             if isinstance(payment, Refused):
                 answers.append(payment)

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from streamer.errors import StreamerError
 from streamer.journal import JournalEntry
 from streamer.models.snapshot import Snapshot
 from tests.end_to_end.logs import Got
@@ -91,7 +92,7 @@ def report(run: Run, command: str, most_repeats: int | None = None) -> Report:
             run.storm.payments, [told.record for told in run.storm.outcomes], place.prefix, LIMITS
         )
         judge = Judge(inputs, oracle().expect(inputs, entries, snapshots), constants())
-    except AssertionError as error:
+    except (AssertionError, StreamerError) as error:
         return Report({"seed": plan.seed, "command": command, "kills": len(run.struck)}, [str(error)])
     verdict = judge.judge(outputs)
     failures += [

@@ -242,3 +242,10 @@ def test_snapshots_that_contradict_each_other() -> None:
         read_snapshots([one, replace(one, value=snapshot(1, 6).encode(key))])
     with pytest.raises(AssertionError, match="became fewer"):
         read_snapshots([one, replace(one, value=snapshot(2, 4).encode(key))])
+
+
+def test_a_snapshot_that_is_not_there() -> None:
+    """The journal names a version that the topic of models does not have."""
+    inputs, _ = case()
+    with pytest.raises(AssertionError, match="version 9"):
+        oracle().expect(inputs, [JournalEntry(1, {"t-payments/0": 5}, {}, {"fraud": 9})], {1: snapshot(1)})
