@@ -11,7 +11,7 @@ from tests.end_to_end.worker import Worker
 
 OUTSIDE = "outside"
 LOOK_S, ASK_S, GRACE_S = 0.002, 0.1, 1.5
-MOST_VISITS = {"answer": 12, "commit": 8, "take_in": 3, "start": 1, "stop": 1}
+MOST_VISITS = {"answer": 12, "commit": 4, "take_in": 2, "start": 1, "stop": 1}
 
 Behind = Callable[[Worker], bool]
 

@@ -20,6 +20,7 @@ TOPICS = ("payments", "outcomes", "models", "journal")
 """Topics that are made before a worker on Kafka, so that nothing of them is compacted away."""
 
 BATCHES = (1, 3, 10, 40, 200)
+INTERVALS = (1, 10)
 ROWS = (5, 100, 1_000)
 REDO = (0, 50, 1_000_000)
 MEMORY = ("64KiB", "1GiB")
@@ -129,8 +130,8 @@ def _settings(plan: Plan, draws: random.Random) -> dict[str, str]:
     """Settings under which all that a worker does is done often, some of them drawn anew for each worker."""
     return {
         "BUFFERS_BATCH_MAX_RECORDS": str(draws.choice(_batches(plan))),
-        "COMMIT_GROUP_COMMIT_INTERVAL_MS": "50",
-        "COMMIT_INTERVAL_MS": "20",
+        "COMMIT_GROUP_COMMIT_INTERVAL_MS": "1",
+        "COMMIT_INTERVAL_MS": str(draws.choice(INTERVALS)),
         "COMMIT_FSYNC_INTERVAL_MS": "100",
         "COMMIT_MAX_DIRTY_ROWS": str(draws.choice(ROWS)),
         "COMMIT_REDO_PAYMENTS": str(draws.choice(REDO)),
