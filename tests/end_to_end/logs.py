@@ -19,7 +19,7 @@ CHUNK = 1_000
 
 @dataclass(frozen=True)
 class Sent:
-    """A payment record as it is sent, with its log time in ms."""
+    """A record as it is sent, with its log time in ms."""
 
     timestamp: int
     key: bytes | None
@@ -29,11 +29,17 @@ class Sent:
 
 @dataclass(frozen=True)
 class Got:
-    """A record as it was read; what the worker answers is compared by these fields."""
+    """A record as it was read, with its log time in ms."""
 
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes], ...]
+    timestamp: int
+
+    @property
+    def content(self) -> tuple[bytes | None, bytes | None, tuple[tuple[str, bytes], ...]]:
+        """What the worker answers, which no clock has a part in."""
+        return self.key, self.value, self.headers
 
     @property
     def source(self) -> str:
@@ -52,8 +58,8 @@ class Place(Protocol):
     def url(self) -> str:
         """What `--broker` is given."""
 
-    def send(self, records: Sequence[Sent]) -> None:
-        """Append to the payments, in order."""
+    def send(self, records: Sequence[Sent], topic: str = "payments") -> None:
+        """Append to partition 0 of a topic, in order."""
 
     def read(self, topic: str) -> list[Got]:
         """Read everything in partition 0 of a topic; nothing where there is no such topic."""
@@ -71,10 +77,10 @@ class EmbeddedPlace:
         """What `--broker` is given."""
         return f"log://{self.directory}"
 
-    def send(self, records: Sequence[Sent]) -> None:
-        """Append to the payments, in order."""
+    def send(self, records: Sequence[Sent], topic: str = "payments") -> None:
+        """Append to partition 0 of a topic, in order."""
         with Log.open(self.directory) as log:
-            name = f"{self.prefix}payments"
+            name = f"{self.prefix}{topic}"
             if name not in log.topics:
                 log.create_topic(name)
             for start in range(0, len(records), CHUNK):
@@ -89,26 +95,27 @@ class EmbeddedPlace:
         with Log.open(self.directory) as log:
             while name in log.topics and len(found) < log.end_offset(name, 0):
                 part = log.fetch(name, 0, len(found))
-                rows = zip(part.keys, part.values, part.headers, strict=True)
-                found.extend(Got(key, value, tuple(headers)) for key, value, headers in rows)
+                rows = zip(part.keys, part.values, part.headers, part.timestamps, strict=True)
+                found.extend(Got(key, value, tuple(headers), at) for key, value, headers, at in rows)
         return found
 
 
 @dataclass(frozen=True)
 class KafkaPlace:
-    """Topics of their own on a real broker."""
+    """Topics of their own on a real broker; those of `made` are there first, and keep all records."""
 
     server: str
     prefix: str
+    made: tuple[str, ...] = ("payments", "outcomes")
 
     @property
     def url(self) -> str:
         """What `--broker` is given."""
         return f"kafka://{self.server}"
 
-    def send(self, records: Sequence[Sent]) -> None:
-        """Append to the payments, in order."""
-        asyncio.run(self._send(records))
+    def send(self, records: Sequence[Sent], topic: str = "payments") -> None:
+        """Append to partition 0 of a topic, in order."""
+        asyncio.run(self._send(records, topic))
 
     def read(self, topic: str) -> list[Got]:
         """Read everything in partition 0 of a topic; nothing where there is no such topic."""
@@ -116,7 +123,7 @@ class KafkaPlace:
 
     @contextmanager
     def topics(self) -> Iterator[None]:
-        """Create the input topics, and delete all topics at the end."""
+        """Create the topics of `made`, and delete all topics at the end."""
         asyncio.run(self._create())
         try:
             yield
@@ -130,10 +137,7 @@ class KafkaPlace:
         await admin.start()
         try:
             await admin.create_topics(
-                [
-                    NewTopic(f"{self.prefix}{name}", 1, 1, topic_configs=configs)
-                    for name in ("payments", "outcomes")
-                ]
+                [NewTopic(f"{self.prefix}{name}", 1, 1, topic_configs=configs) for name in self.made]
             )
         finally:
             await admin.close()
@@ -148,7 +152,7 @@ class KafkaPlace:
         finally:
             await admin.close()
 
-    async def _send(self, records: Sequence[Sent]) -> None:
+    async def _send(self, records: Sequence[Sent], topic: str) -> None:
         producer = AIOKafkaProducer(
             bootstrap_servers=self.server, max_request_size=MAX_BYTES, enable_idempotence=True
         )
@@ -158,7 +162,7 @@ class KafkaPlace:
                 await asyncio.gather(
                     *[
                         await producer.send(
-                            f"{self.prefix}payments",
+                            f"{self.prefix}{topic}",
                             each.value,
                             each.key,
                             partition=0,
@@ -183,7 +187,9 @@ class KafkaPlace:
             end = (await consumer.end_offsets([partition]))[partition]
             while await consumer.position(partition) < end:
                 for records in (await consumer.getmany(timeout_ms=1_000)).values():
-                    found.extend(Got(each.key, each.value, tuple(each.headers)) for each in records)
+                    found.extend(
+                        Got(each.key, each.value, tuple(each.headers), each.timestamp) for each in records
+                    )
         finally:
             await consumer.stop()
         return found

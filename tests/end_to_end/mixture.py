@@ -18,7 +18,7 @@ def mixture(count: int, seed: int) -> list[Sent]:
     """`count` records over about forty days: nine in ten are payments, the others everything else."""
     draws = random.Random(seed)
     made = _Stream(draws)
-    bad = [*_bad_bytes(), *_bad_fields()]
+    bad = bad_records()
     draws.shuffle(bad)
     places = set(draws.sample(range(count), len(bad)))
     records: list[Sent] = []
@@ -38,6 +38,11 @@ def mixture(count: int, seed: int) -> list[Sent]:
             headers = (*trace, ("other", b"stays behind")) if place % 10 == 0 else ()
             records.append(Sent(made.now, event["payment_id"].encode(), encode(event), headers))
     return records
+
+
+def bad_records() -> list[bytes | None]:
+    """Records that are no payments, and a few that only look bad; those with a time have START."""
+    return [*_bad_bytes(), *_bad_fields()]
 
 
 def encode(event: Event) -> bytes:

@@ -4,23 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .reading import Payment, Unread, read
+from .acceptance import USUAL, Acceptance, Limits, Refused
+from .reading import Payment
 from .windows import Feature
 
 Features = dict[str, float | None]
 Derive = Callable[[Features], float | None]
-
-DAY_MS = 86_400_000
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The settings that decide what is taken in; milliseconds and bytes."""
-
-    allowed_lateness: int = 7 * DAY_MS
-    dedup_window: int = DAY_MS
-    future_tolerance: int = 600_000
-    max_record_bytes: int = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -39,36 +28,20 @@ class Answer:
 class Oracle:
     """Answers the records of one partition in order; `derived` computes what is not of one entity."""
 
-    def __init__(self, topology: Any, derived: Mapping[str, Derive], limits: Limits = Limits()) -> None:
+    def __init__(self, topology: Any, derived: Mapping[str, Derive], limits: Limits = USUAL) -> None:
         self._topology = topology
         self._derived = derived
-        self._limits = limits
+        self._acceptance = Acceptance(limits)
         self._counted: dict[tuple[str, ...], list[Payment]] = {}
-        self._seen: dict[str, tuple[int, int, Payment]] = {}
-        self._greatest: int | None = None
 
     def answer(self, offset: int, timestamp: int, value: bytes | None) -> Answer:
         """Judge one record: its code, or its features, score and action."""
-        payment = read(value, self._limits.max_record_bytes)
-        if isinstance(payment, Unread):
-            return Answer(payment.payment_id, payment.code)
-        payment_id = payment["payment_id"]
-        live = payment.get("live", True)
-        event_time, greatest = payment["event_time"], self._greatest
-        if event_time > timestamp + self._limits.future_tolerance:
-            return Answer(payment_id, "future")
-        if live:
-            self._greatest = event_time if greatest is None else max(greatest, event_time)
-        if greatest is not None and event_time < greatest - self._limits.allowed_lateness:
-            return Answer(payment_id, "too_late")
-        if payment_id in self._seen:
-            first, seen_at, content = self._seen[payment_id]
-            if timestamp - seen_at <= self._limits.dedup_window:
-                return Answer(payment_id, "duplicate" if content == payment else "id_conflict", first)
-        self._seen[payment_id] = (offset, timestamp, payment)
+        payment = self._acceptance.judge(offset, timestamp, value)
+        if isinstance(payment, Refused):
+            return Answer(payment.payment_id, payment.code, payment.first)
         decided = self._decide(payment)
         for entity in self._topology.all_entities:
-            if live and all(key in payment for key in entity.keys):
+            if payment.get("live", True) and all(key in payment for key in entity.keys):
                 self._counted.setdefault(_key(entity, payment), []).append(payment)
         return decided
 

@@ -6,10 +6,10 @@ import signal
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 
 DEADLINE_S = 100.0
@@ -51,7 +51,7 @@ class Worker:
         try:
             with urllib.request.urlopen(f"{address[1]}/metrics", timeout=5) as page:  # noqa: S310 - loopback
                 text = page.read().decode()
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
+        except (OSError, HTTPException):  # not there yet, or just killed
             return None
         wanted = [f'{label}="{value}"' for label, value in labels.items()]
         found = [
@@ -61,13 +61,18 @@ class Worker:
         ]
         return sum(found) if found else None
 
+    @property
+    def taken(self) -> float:
+        """How many payment records it has taken in."""
+        return self.metric("streamer_payments_total") or 0.0
+
     def wait_taken(self, payments: int) -> None:
         """Wait until it has taken in so many payment records."""
-        self._wait(lambda: (self.metric("streamer_payments_total") or 0.0) >= payments)
+        self.wait_for(lambda: self.taken >= payments)
 
     def wait_caught_up(self, prefix: str) -> None:
         """Wait until every payment record that is there has been answered."""
-        self._wait(lambda: self.metric("streamer_lag_records", topic=f"{prefix}payments") == 0.0)
+        self.wait_for(lambda: self.metric("streamer_lag_records", topic=f"{prefix}payments") == 0.0)
 
     def stop(self) -> int:
         """Ask it to stop with SIGTERM; answers its exit status."""
@@ -79,7 +84,8 @@ class Worker:
         self.process.kill()
         self.process.wait(DEADLINE_S)
 
-    def _wait(self, condition: Callable[[], bool]) -> None:
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Wait until something holds; raises AssertionError for a worker that ends, or takes too long."""
         deadline = time.monotonic() + DEADLINE_S
         while not condition():
             if self.process.poll() is not None or time.monotonic() > deadline:
