@@ -45,6 +45,8 @@ _SCHEMA: Final = pa.schema(
         pa.field("received", pa.binary()),
     ]
 )
+_REQUIRED: Final = 6
+"""So many columns have a value in every row."""
 
 
 class UnreadableError(StreamerError):
@@ -227,10 +229,11 @@ def _read(body: memoryview) -> tuple[Head, Rows]:
     table.validate(full=True)
     if not 0 < table.num_rows < 1 << ROW_BITS:
         raise ValueError(f"{table.num_rows} rows")
-    if any(table.column(place).null_count for place in range(6)):
+    if any(column.null_count for column in table.columns[:_REQUIRED]):
         raise ValueError("nothing where something is required")
     rows = Rows(table)
-    if (np.diff(rows.number("position")) <= 0).any():
+    positions = rows.number("position")
+    if (positions[1:] <= positions[:-1]).any():
         raise ValueError("rows out of the order in which the sender read them")
     return head, rows
 
