@@ -345,6 +345,17 @@ class Learning:
         return out
 
 
+def unknown(index: int, outcome: Outcome) -> Rejected:
+    """Refuse the outcome at `index` of a batch: no payment of its id is known."""
+    return Rejected(
+        index,
+        "unknown_payment",
+        f"Expected the payment_id of a decided payment, got one that was never decided here"
+        f" or whose retention has passed - at `$.payment_id`; outcome {outcome.outcome_id!r}",
+        outcome.payment_id,
+    )
+
+
 class _Live(msgspec.Struct, gc=False):
     """Of a canonical payment, whether it is counted; absent is yes."""
 
