@@ -1,18 +1,20 @@
 """The embedded log: topics in one RocksDB directory, appended in atomic batches, read from any offset."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from re import fullmatch
 from time import time_ns
-from typing import Self, cast
+from typing import Self
 
 import msgspec
 from rocksdict import Rdict, WriteBatch, WriteOptions
 
 from streamer.batch import Outgoing, Records
 from streamer.errors import ConfigError, StreamerError
+from streamer.state import synced
 from streamer.state.log_chunks import Rows, check
-from streamer.state.log_directory import open_directory
+from streamer.state.log_directory import check_end, open_directory
 from streamer.state.log_partition import LogPartition, Place
 
 _TOPIC = b"t"
@@ -45,11 +47,12 @@ class Log:
         self._partitions: dict[tuple[str, int], LogPartition] = {}
         self._wakes: list[Callable[[], None]] = []
         self._users = 0
-        for key, value in database.items(from_key=_TOPIC):
-            row = cast("bytes", key)
-            if not row.startswith(_TOPIC):
-                break
-            self._add(row[1:].decode(), msgspec.msgpack.decode(value, type=Topic))
+        rows = database.iter()
+        rows.seek(_TOPIC)
+        while rows.valid() and rows.key().startswith(_TOPIC):
+            self._add(rows.key()[1:].decode(), msgspec.msgpack.decode(rows.value(), type=Topic))
+            rows.next()
+        check_end(rows, path)
 
     @classmethod
     def open(cls, path: Path, *, sync: bool = False) -> "Log":
@@ -75,7 +78,10 @@ class Log:
         self._users -= 1
         if self._users == 0:
             del _shared[self.path]
-            self._database.close()
+            try:
+                self.flush()
+            finally:
+                self._database.close()
 
     def __enter__(self) -> Self:
         return self
@@ -163,8 +169,11 @@ class Log:
         return {number: offset for number, offset in positions.items() if offset is not None}
 
     def flush(self) -> None:
-        """Return when everything appended is on the disk."""
-        self._database.flush_wal(sync=True)
+        """Return when everything appended so far is on the disk; may run in another thread."""
+        reached = self._database.latest_sequence_number()
+        with self._writing():
+            self._database.flush_wal(sync=True)
+            synced.note(self.path, reached)
 
     def on_append(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` after every append of this process, until what is returned is called."""
@@ -210,9 +219,14 @@ class Log:
             wake()
 
     def _write(self, batch: WriteBatch) -> None:
-        try:
+        with self._writing():
             self._database.write(batch, self._write_options)
-        except Exception as error:
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # rocksdict raises nothing narrower
             raise StreamerError(
                 f"The log {self.path} cannot be written ({error}); is the disk full?"
             ) from error

@@ -2,16 +2,20 @@
 
 import re
 from pathlib import Path
+from typing import cast
 
-from rocksdict import DBCompressionType, Options, Rdict
+from rocksdict import DBCompressionType, Options, Rdict, RdictIter
 
 from streamer.errors import StateError
+from streamer.state import synced
+from streamer.state.frames import broken_log
 
 MARKER = b"\x00log"
 FORMAT = b"streamer embedded log 1"
 
 _OURS = re.compile(
-    r"LOCK|LOG(\.old.*)?|IDENTITY|CURRENT|(MANIFEST|OPTIONS)-.*|rocksdict-config\.json|.*\.(log|sst|blob|dbtmp)"
+    r"LOCK|LOG(\.old.*)?|IDENTITY|CURRENT|SYNCED|(MANIFEST|OPTIONS)-.*|rocksdict-config\.json"
+    r"|.*\.(log|sst|blob|dbtmp)"
 )
 _DATA = (".log", ".sst", ".blob")
 _MIB = 1 << 20
@@ -25,20 +29,39 @@ def open_directory(path: Path) -> Rdict:
     _look(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
+        noted = synced.noted(path)
         database = Rdict(str(path), _options())
     except OSError as error:
         raise StateError(f"The log directory {path} cannot be created: {error.strerror}") from error
     except Exception as error:  # rocksdict raises nothing narrower
         raise _explained(path, str(error)) from error
-    mark = database.get(MARKER)
+    if database.latest_sequence_number() < noted:
+        database.close()
+        raise damaged(
+            path,
+            f"records are gone that had been forced onto the disk (remove {path / synced.NAME} to go on"
+            " with what is left)",
+        )
+    try:
+        mark = value_of(database, path, MARKER)
+        if mark is None and _is_empty(database, path):
+            mark = FORMAT
+            database[MARKER] = FORMAT
+    except StateError:
+        database.close()
+        raise
     if mark == FORMAT:
-        return database
-    if mark is None and next(database.keys(), None) is None:
-        database[MARKER] = FORMAT
         return database
     database.close()
     found = "a RocksDB database of another kind" if mark is None else f"a log of format {mark!r}"
     raise StateError(f"Expected an embedded log in {path}, got {found}; choose another directory")
+
+
+def _is_empty(database: Rdict, path: Path) -> bool:
+    rows = database.iter()
+    rows.seek_to_first()
+    check_end(rows, path)
+    return not rows.valid()
 
 
 def _look(path: Path) -> None:
@@ -56,6 +79,9 @@ def _look(path: Path) -> None:
     if "CURRENT" not in names and any(name.endswith(_DATA) for name in names):
         # RocksDB would start an empty database over the data.
         raise damaged(path, "its file CURRENT is missing")
+    broken = broken_log(path)
+    if broken is not None:
+        raise damaged(path, broken)
 
 
 def _options() -> Options:
@@ -73,6 +99,22 @@ def _options() -> Options:
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)
     return options
+
+
+def value_of(database: Rdict, path: Path, row: bytes) -> bytes | None:
+    """Read one row; raises `StateError` where it is damaged."""
+    try:
+        return cast("bytes | None", database.get(row))
+    except Exception as error:  # rocksdict raises nothing narrower
+        raise damaged(path, str(error)) from error
+
+
+def check_end(rows: RdictIter, path: Path) -> None:
+    """Tell an end of rows, which is fine, from an error: raises `StateError`."""
+    try:
+        rows.status()
+    except Exception as error:  # rocksdict raises nothing narrower
+        raise damaged(path, str(error)) from error
 
 
 def damaged(path: Path, what: str) -> StateError:

@@ -1,7 +1,7 @@
 """The state directory: one RocksDB that takes one atomic write batch per commit."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, cast
@@ -10,6 +10,7 @@ import msgspec
 from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from streamer.errors import StateError, StreamerError
+from streamer.state import synced
 from streamer.state.store_directory import explained, open_database, read_database
 
 BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META = (bytes([number]) for number in range(1, 7))
@@ -63,8 +64,9 @@ class Store:
     [b'v', None]
     """
 
-    def __init__(self, db: Rdict, path: Path, secret: bytes) -> None:
+    def __init__(self, db: Rdict, path: Path, secret: bytes, *, owned: bool = True) -> None:
         self._db = db
+        self._owned = owned
         self.path = path
         self.secret = secret
         """32 random bytes of this directory: seeds digests, signs snapshots where no key is set."""
@@ -78,7 +80,7 @@ class Store:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open or create the state directory `path`; raises `StateError` with the remedy where it cannot."""
-        return cls._of(path, *open_database(path, META))
+        return cls._of(path, open_database, owned=True)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -86,15 +88,26 @@ class Store:
 
         Raises `StateError` with the remedy where it cannot, or where there is no state directory.
         """
-        return cls._of(path, *read_database(path, META))
+        return cls._of(path, read_database, owned=False)
 
     @classmethod
-    def _of(cls, path: Path, db: Rdict, secret: bytes) -> Self:
+    def _of(cls, path: Path, opened: Callable[[Path, bytes], tuple[Rdict, bytes]], *, owned: bool) -> Self:
+        # In this order: a worker that writes there may note more in the meantime.
+        noted = synced.noted(path)
+        db, secret = opened(path, META)
         try:
-            return cls(db, path, secret)
+            store = cls(db, path, secret, owned=owned)
+            if db.latest_sequence_number() < noted:
+                raise explained(
+                    path,
+                    "commits are gone that had been forced onto the disk, the last one left is number"
+                    f" {store.progress.commits} (remove {path / synced.NAME} to go on from there: what came"
+                    " after it is decided again)",
+                )
         except StateError:
             db.close()
             raise
+        return store
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`, in order, `None` where there is none."""
@@ -157,7 +170,7 @@ class Store:
     def sync(self) -> None:
         """Force what was committed onto the disk; may run in another thread, beside commits."""
         with self._refusals("a sync"):
-            self._db.flush_wal(sync=True)
+            self._sync()
 
     def rows(self) -> int:
         """About how many rows there are."""
@@ -170,7 +183,16 @@ class Store:
     def close(self) -> None:
         """Flush and let go of the directory."""
         with self._refusals("to be closed"), contextlib.suppress(DbClosedError):
-            self._db.close()
+            try:
+                if self._owned:
+                    self._sync()
+            finally:
+                self._db.close()
+
+    def _sync(self) -> None:
+        reached = self._db.latest_sequence_number()
+        self._db.flush_wal(sync=True)
+        synced.note(self.path, reached)
 
     def _check(self, rows: RdictIter) -> None:
         """Tell an end of rows from an error."""

@@ -8,12 +8,13 @@ import msgspec
 from rocksdict import AccessType, BlockBasedOptions, Cache, DBCompressionType, Options, Rdict, WriteBatch
 
 from streamer.errors import StateError
+from streamer.state.frames import broken_log
 
 FORMAT = b"streamer state 1"
 """What a state directory is marked with; another one is refused."""
 
 _OURS = re.compile(
-    r"LOCK|LOG(\.old.*)?|IDENTITY|CURRENT|(MANIFEST|OPTIONS)-.*|rocksdict-config\.json|.*\.(log|sst|dbtmp)"
+    r"LOCK|LOG(\.old.*)?|IDENTITY|CURRENT|SYNCED|(MANIFEST|OPTIONS)-.*|rocksdict-config\.json|.*\.(log|sst|dbtmp)"
 )
 _CONFIG = "rocksdict-config.json"
 _DATA = (".log", ".sst")
@@ -113,6 +114,9 @@ def _look(path: Path) -> None:
         raise StateError(_foreign(path, "a RocksDB database of another kind"))
     if "CURRENT" not in names and any(name.endswith(_DATA) for name in names):
         raise explained(path, "its file CURRENT is missing")
+    broken = broken_log(path)
+    if broken is not None:
+        raise explained(path, broken)
 
 
 def _raw(config: Path) -> bool:

@@ -22,7 +22,7 @@ A topology is tested without Kafka and without threads: payments in, decisions, 
 ('missing_field', 'Object missing required field `amount`')
 
 `FakePublisher` is the way out of a worker with acknowledgements that are slow, refused or lost, full buffers
-and records too large; `Clock` is set by hand, for whatever takes a clock. `arm` sets faults at the `POINTS` of
+and records too large; `Clock` is set by hand, for whatever takes one. `arm` sets faults at the `POINTS` of
 a worker's work; `STREAMER_TESTING_FAULTS=commit.written:3` does the same for `streamer run`.
 """
 
