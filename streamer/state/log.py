@@ -14,7 +14,7 @@ from streamer.batch import Outgoing, Records
 from streamer.errors import ConfigError, StreamerError
 from streamer.state import synced
 from streamer.state.log_chunks import Rows, check
-from streamer.state.log_directory import check_end, open_directory
+from streamer.state.log_directory import check_end, damaged, open_directory
 from streamer.state.log_partition import LogPartition, Place
 
 _TOPIC = b"t"
@@ -53,6 +53,12 @@ class Log:
             self._add(rows.key()[1:].decode(), msgspec.msgpack.decode(rows.value(), type=Topic))
             rows.next()
         check_end(rows, path)
+        if self._size < synced.noted(path):
+            raise damaged(
+                path,
+                "records are gone that had been forced onto the disk"
+                f" (remove {path / synced.NAME} to go on with what is left)",
+            )
 
     @classmethod
     def open(cls, path: Path, *, sync: bool = False) -> "Log":
@@ -170,7 +176,7 @@ class Log:
 
     def flush(self) -> None:
         """Return when everything appended so far is on the disk; may run in another thread."""
-        reached = self._database.latest_sequence_number()
+        reached = self._size
         with self._writing():
             self._database.flush_wal(sync=True)
             synced.note(self.path, reached)
@@ -185,6 +191,11 @@ class Log:
         for number in range(topic.partitions):
             place = Place(name, topic.number, number)
             self._partitions[name, number] = LogPartition(self._database, self.path, place)
+
+    @property
+    def _size(self) -> int:
+        """Topics, and records ever appended: never less than before."""
+        return len(self.topics) + sum(partition.end for partition in list(self._partitions.values()))
 
     def _topic(self, name: str) -> Topic:
         if name not in self.topics:

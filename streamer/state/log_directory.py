@@ -7,7 +7,6 @@ from typing import cast
 from rocksdict import DBCompressionType, Options, Rdict, RdictIter
 
 from streamer.errors import StateError
-from streamer.state import synced
 from streamer.state.frames import broken_log
 
 MARKER = b"\x00log"
@@ -29,19 +28,11 @@ def open_directory(path: Path) -> Rdict:
     _look(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        noted = synced.noted(path)
         database = Rdict(str(path), _options())
     except OSError as error:
         raise StateError(f"The log directory {path} cannot be created: {error.strerror}") from error
     except Exception as error:  # rocksdict raises nothing narrower
         raise _explained(path, str(error)) from error
-    if database.latest_sequence_number() < noted:
-        database.close()
-        raise damaged(
-            path,
-            f"records are gone that had been forced onto the disk (remove {path / synced.NAME} to go on"
-            " with what is left)",
-        )
     try:
         mark = value_of(database, path, MARKER)
         if mark is None and _is_empty(database, path):

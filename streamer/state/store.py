@@ -97,10 +97,10 @@ class Store:
         db, secret = opened(path, META)
         try:
             store = cls(db, path, secret, owned=owned)
-            if db.latest_sequence_number() < noted:
+            if store.progress.commits < noted:
                 raise explained(
                     path,
-                    "commits are gone that had been forced onto the disk, the last one left is number"
+                    f"commits up to number {noted} had been forced onto the disk, and the last one left is"
                     f" {store.progress.commits} (remove {path / synced.NAME} to go on from there: what came"
                     " after it is decided again)",
                 )
@@ -190,7 +190,7 @@ class Store:
                 self._db.close()
 
     def _sync(self) -> None:
-        reached = self._db.latest_sequence_number()
+        reached = self.progress.commits
         self._db.flush_wal(sync=True)
         synced.note(self.path, reached)
 

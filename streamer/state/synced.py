@@ -17,12 +17,12 @@ _NUMBER: Final = Struct(">Q")
 _CHECK: Final = Struct(">I")
 
 
-def note(path: Path, sequence: int) -> None:
-    """Everything up to RocksDB's `sequence` is on the disk; raises `OSError` where that cannot be noted.
+def note(path: Path, reached: int) -> None:
+    """What the caller counts, up to `reached`, is on the disk; raises `OSError` where that cannot be noted.
 
     The note itself is not forced: lost, it only promises less.
     """
-    number = _NUMBER.pack(sequence)
+    number = _NUMBER.pack(reached)
     file = os.open(path / NAME, os.O_WRONLY | os.O_CREAT, 0o666)
     try:
         os.pwrite(file, number + _CHECK.pack(crc32(number)), 0)
@@ -31,7 +31,7 @@ def note(path: Path, sequence: int) -> None:
 
 
 def noted(path: Path) -> int:
-    """The sequence that was noted last; 0 where there is none, or where it is not whole."""
+    """The number noted last; 0 where there is none, or where it is not whole."""
     try:
         content = (path / NAME).read_bytes()
     except OSError:
