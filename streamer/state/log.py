@@ -1,7 +1,7 @@
 """The embedded log: topics in one RocksDB directory, appended in atomic batches, read from any offset."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from re import fullmatch
 from time import time_ns
@@ -84,16 +84,19 @@ class Log:
         self._users -= 1
         if self._users == 0:
             del _shared[self.path]
-            try:
-                self.flush()
-            finally:
-                self._database.close()
+            with self._writing():
+                try:
+                    self.flush()
+                finally:
+                    self._database.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, raised: object, *_: object) -> None:
+        # What is raised already says more than that a close fails after it.
+        with nullcontext() if raised is None else suppress(StreamerError):
+            self.close()
 
     def create_topic(self, name: str, partitions: int = 1, *, compacted: bool = False) -> None:
         """Create a topic; raises `ConfigError` where it exists or cannot be."""
@@ -237,6 +240,8 @@ class Log:
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except StreamerError:
+            raise
         except Exception as error:  # rocksdict raises nothing narrower
             raise StreamerError(
                 f"The log {self.path} cannot be written ({error}); is the disk full?"

@@ -30,7 +30,7 @@ def open_directory(path: Path) -> Rdict:
         path.mkdir(parents=True, exist_ok=True)
         database = Rdict(str(path), _options())
     except OSError as error:
-        raise StateError(f"The log directory {path} cannot be created: {error.strerror}") from error
+        raise StateError(f"The log directory {path} cannot be created: {error.strerror or error}") from error
     except Exception as error:  # rocksdict raises nothing narrower
         raise _explained(path, str(error)) from error
     try:
@@ -123,8 +123,11 @@ def _explained(path: Path, text: str) -> StateError:
             f"The log {path} is in use by {_holder(path)}; stop it, or choose another directory: "
             "an embedded log is for one process at a time"
         )
-    if "Permission denied" in text:
-        return StateError(f"The log directory {path} cannot be written: permission denied")
+    for cause in ("Permission denied", "Read-only file system", "No space left on device", "Too many open"):
+        if cause in text:
+            return StateError(
+                f"The log directory {path} cannot be written: {cause}; mend that and start again"
+            )
     return damaged(path, text)
 
 

@@ -219,8 +219,10 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, raised: object, *_: object) -> None:
+        # What is raised already says more than that a close fails after it.
+        with contextlib.nullcontext() if raised is None else contextlib.suppress(StreamerError):
+            self.close()
 
 
 def positions_of(progress: Progress) -> Mapping[Position, int]:
