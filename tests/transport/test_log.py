@@ -182,10 +182,10 @@ def test_ten_times_overload_waits_in_the_log(log: Log, sink: Any, eventually: An
         async with sink.running():
             for _ in range(rounds):
                 fill(log, 0, 10 * batch, size=20)
-                await eventually(lambda: len(sink.batches) > worked_off)
+                await eventually(lambda done=worked_off: len(sink.batches) > done)
                 sink.buffer.give_back("in", 0, sink.batches[worked_off].nbytes)
                 worked_off += 1
-                await eventually(lambda: len(sink.batches) > worked_off)
+                await eventually(lambda done=worked_off: len(sink.batches) > done)
                 held.append(sink.buffer.held)
                 lags.append(log.end_offset("in", 0) - worked_off * batch)
                 assert len(sink.batches) - worked_off <= sink.buffer.batches
