@@ -27,8 +27,9 @@ LOST_SESSIONS = 5
 class Opening(Protocol):
     """Where the states of shards come from."""
 
-    warm: Mapping[int, int]
-    """How far the copy of each shard has come."""
+    @property
+    def warm(self) -> Mapping[int, int]:
+        """How far the copy of each shard has come."""
 
     async def open(self, shard: int) -> Parts:
         """Bring the state of a shard up to date and put together what works on it."""
@@ -40,8 +41,8 @@ class Opening(Protocol):
 class Agents:
     """The live rim of one worker. `failure` is what ended it, if anything did.
 
-    `opening` opens each of the `shards` that is assigned; who has none stands by. `partitions` are the numbers
-    of partitions of the topics that are read; number n belongs to shard n modulo `shards`, and those of the
+    `opening` opens each of the `shards` that is assigned; who has none stands by. `partitions` are how many
+    partitions each topic has that is read; number n belongs to shard n modulo `shards`, and those of the
     topics `learning` are for the learners. `member` is what the group knows the worker by, over starts.
     """
 
@@ -263,13 +264,19 @@ class Agents:
             # Faust would log it and stand still; also where a client of a broken connection cancels itself.
             if not self._stopping:
                 self.fail(error)
-            raise
+            if not isinstance(error, Exception):
+                raise
+            return
         if self.ready:
             self.assigned.set()
 
     async def _begin(self, shard: int) -> None:
         partitions = {topic: range(shard, count, self._shards) for topic, count in self._partitions.items()}
-        parts = await self._opening.open(shard)
+        try:
+            parts = await self._opening.open(shard)
+        except Fenced as error:
+            log.warning("%s", error)  # it went to another worker meanwhile, as the next rebalance tells
+            return
         failed = partial(self._failed, shard)
         consumer = self.app.consumer
         task = Task(parts, consumer, partitions, failed, self._give_back, self._upstream)

@@ -21,6 +21,7 @@ from streamer.demo import Demo, Tally, run_demo
 from streamer.description import describe
 from streamer.errors import ConfigError, StreamerError
 from streamer.generate import Load, generate_files, generate_topics
+from streamer.job import Guarantee, Job
 from streamer.loading import DEFAULT, load_topology
 from streamer.report import Compared, compared_json, show_changes, show_topology, summarize_demo, tick_line
 from streamer.settings import Settings, load
@@ -28,7 +29,6 @@ from streamer.simulator.files import Format
 from streamer.state.store import Store
 from streamer.topology import Topology as Loaded
 from streamer.units import parse_size
-from streamer.worker import Job
 from streamer.worker import run as run_worker
 from streamer.workloads import WORKLOADS
 
@@ -89,6 +89,14 @@ def run(
     emit_features: Annotated[
         bool, typer.Option("--emit-features", help="Also send features to the topic features.")
     ] = False,
+    guarantee: Annotated[
+        Guarantee,
+        typer.Option(
+            help="at_least_once: outputs are visible as they are sent; after a crash none is sent twice but"
+            " by a worker that was replaced. transactions: visible with their commit, to readers with"
+            " read_committed, exactly once; needs Kafka."
+        ),
+    ] = "at_least_once",
     settings: SettingsFile = None,
 ) -> None:
     """Run a worker until SIGTERM or SIGINT.
@@ -98,9 +106,8 @@ def run(
     """
     loaded = load_topology(topology)
     group = group or f"streamer-{loaded.name}"
-    job = Job(
-        loaded, broker, state or Path("streamer-state") / group, group, _settings(settings), emit_features
-    )
+    directory = state or Path("streamer-state") / group
+    job = Job(loaded, broker, directory, group, _settings(settings), emit_features, guarantee)
     run_worker(job)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from streamer.agents import Agents
 from streamer.events import Decision
 from streamer.generate import outgoing
+from streamer.job import Job, Site, prepare_topics
 from streamer.loading import DEFAULT, load_topology
 from streamer.metrics import Metrics
 from streamer.quality import average_precision, roc_auc
@@ -21,10 +22,9 @@ from streamer.settings import Commit, Models, Rates, Settings
 from streamer.simulator import Scenario, Simulator
 from streamer.simulator.places import rates_csv
 from streamer.state.log import Log
-from streamer.state.store import Store
 from streamer.transport.connect import connect
 from streamer.transport.seam import Publisher
-from streamer.worker import Job, Site, prepare_topics, quiet, serve
+from streamer.worker import quiet, serve
 
 CHUNK = 500
 """Payments sent at once; the next ones follow when these are answered."""
@@ -51,6 +51,7 @@ class Tally:
     fraud: list[bool] = field(default_factory=list)
     examples: list[Decision] = field(default_factory=list)
     seconds: float = 0.0
+    versions: Mapping[str, int] = field(default_factory=dict)
 
 
 Show = Callable[[Tally, Mapping[str, int]], None]
@@ -82,10 +83,10 @@ def run_demo(demo: Demo, show: Show) -> dict[str, object]:
 async def _run(demo: Demo, job: Job, show: Show) -> dict[str, object]:
     stop = asyncio.Event()
     started: asyncio.Future[Agents] = asyncio.get_running_loop().create_future()
-    with connect(job.broker, job.settings) as connection, Store.open(job.state) as store:
+    with connect(job.broker, job.settings) as connection:
         _write_rates(job)
         partitions = prepare_topics(job, connection.admin(), embedded=True)
-        site = Site(job, connection, store, partitions, Metrics())
+        site = Site(job, connection, partitions, Metrics(), "demo")
         worker = asyncio.ensure_future(serve(site, stop, started.set_result))
         feeder = _Feeder(demo, site, show)
         feeding = asyncio.ensure_future(feeder.feed(started))
@@ -95,7 +96,7 @@ async def _run(demo: Demo, job: Job, show: Show) -> dict[str, object]:
             feeding.cancel()
         await worker
         await feeding
-        return _summary(feeder.tally, store, site.metrics)
+        return _summary(feeder.tally, site.metrics)
 
 
 def _write_rates(job: Job) -> None:
@@ -146,6 +147,7 @@ class _Feeder:
                 self._show(tally, agents.versions)
         await agents.hand_over()
         tally.seconds = time.monotonic() - began
+        tally.versions = dict(agents.versions)
         self._show(tally, agents.versions)
         log.close()
 
@@ -168,7 +170,7 @@ def _read(log: Log, topic: str, truth: Mapping[bytes, bool], tally: Tally) -> No
                 tally.examples = [*tally.examples[-2:], decision]
 
 
-def _summary(tally: Tally, store: Store, metrics: Metrics) -> dict[str, object]:
+def _summary(tally: Tally, metrics: Metrics) -> dict[str, object]:
     half = len(tally.scores) // 2
     score, fraud = np.array(tally.scores[half:]), np.array(tally.fraud[half:], np.bool_)
     p50, p99 = metrics.latency_quantiles((0.5, 0.99))
@@ -182,7 +184,7 @@ def _summary(tally: Tally, store: Store, metrics: Metrics) -> dict[str, object]:
         "payments_per_second": round(tally.payments / max(tally.seconds, 1e-9)),
         "latency_p50_ms": p50,
         "latency_p99_ms": p99,
-        "models": dict(store.progress.models),
+        "models": tally.versions,
         "frauds": int(sum(tally.fraud)),
         "blocked_frauds": tally.blocked_fraud,
         "second_half": {

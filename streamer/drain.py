@@ -38,9 +38,14 @@ class Drain:
             with closing(await asyncio.to_thread(self._admin)) as admin:
                 for topic in self._topics:
                     ends = await asyncio.to_thread(admin.end_offsets, topic)
-                    while not _reached(await asyncio.to_thread(admin.committed, self._group, topic), ends):
-                        await asyncio.sleep(POLL_S)
+                    await self._committed(admin, topic, ends)
             self._passed_ms = now
+
+    async def _committed(self, admin: Admin, topic: str, ends: Mapping[int, int]) -> None:
+        while True:
+            if _reached(await asyncio.to_thread(admin.committed, self._group, topic), ends):
+                return
+            await asyncio.sleep(POLL_S)
 
 
 def _reached(committed: Mapping[int, int], ends: Mapping[int, int]) -> bool:

@@ -1,11 +1,13 @@
 """What one worker is to run and where: the job, its topics, and whether its surroundings fit."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from streamer.changelog import topic_spec
+from streamer.declared import changes_in
 from streamer.errors import ConfigError, StateError
 from streamer.metrics import Metrics
 from streamer.rates import RateTable
@@ -15,6 +17,8 @@ from streamer.state.store import Store, positions_of
 from streamer.topology import Topology
 from streamer.transport.connect import Connection
 from streamer.transport.seam import Admin, TopicSpec
+
+log = logging.getLogger(__name__)
 
 Guarantee = Literal["at_least_once", "transactions"]
 """How outputs become visible: as they are sent, or together with the commit that they belong to."""
@@ -102,6 +106,14 @@ def prepare_topics(job: Job, admin: Admin, *, embedded: bool) -> Mapping[str, in
         kept = [topics.changelog] if job.settings.state.changelog != "off" else []
         check_partitions([*read, *kept], {**partitions, **admin.partitions(kept)})
     return partitions
+
+
+def tell_changes(job: Job, store: Store) -> None:
+    """Say what is not as it was when the state was written; nothing starts empty silently."""
+    changes = changes_in(store, job.topology, job.settings.events.allowed_lateness)
+    if any(change.kind != "filling" for change in changes):
+        for change in changes:
+            log.warning("%s", change)
 
 
 def check_positions(job: Job, committed: Mapping[int, int], store: Store) -> None:

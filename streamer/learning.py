@@ -134,3 +134,14 @@ class Learning:
         taken = Taken(rows=rows, positions=dict(self._positions), frauds=frauds)
         self.room.hand_over(taken)
         return taken
+
+
+def unknown(index: int, outcome: Outcome) -> Rejected:
+    """Refuse the outcome at `index` of a batch: no payment of its id is known."""
+    return Rejected(
+        index,
+        "unknown_payment",
+        f"Expected the payment_id of a decided payment, got one that was never decided here"
+        f" or whose retention has passed - at `$.payment_id`; outcome {outcome.outcome_id!r}",
+        outcome.payment_id,
+    )

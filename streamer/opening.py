@@ -1,4 +1,4 @@
-"""Opens the state of a shard where it is needed: restored, with its engine, and told what was sent beyond it."""
+"""Opens the state of a shard where it is needed: restored, with its engine, aware of what was sent beyond."""
 
 import asyncio
 import gc
@@ -7,16 +7,14 @@ import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import cast
 
 import msgspec
 
 from streamer import faults
 from streamer.changelog import Changelog, transactional_id
-from streamer.declared import changes_in
 from streamer.engine import Engine
 from streamer.errors import StreamerError
-from streamer.job import Site, check_positions
+from streamer.job import Site, check_positions, tell_changes
 from streamer.learning import Learning
 from streamer.metrics import Metrics
 from streamer.partitioning import partitions_of
@@ -26,8 +24,8 @@ from streamer.restore import Restored, RestoreProgress, Restorer
 from streamer.shard import Shard
 from streamer.state.store import Position, Store, WriteSet
 from streamer.transport.connect import KafkaConnection
-from streamer.transport.kafka_transactions import KafkaTransactions
-from streamer.transport.seam import Publisher
+from streamer.transport.seam import Publisher, Transactions
+from streamer.transport.threaded import LoopThread, ThreadedTransactions
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +53,13 @@ class Laps:
 class Opener:
     """Opens shards of one site, and keeps copies of others; `publisher` is what they send through.
 
-    In transactions each has a publisher of its own.
+    In transactions each has a publisher of its own. `thread` runs what is done with changelogs.
     """
 
-    def __init__(self, site: Site, publisher: Publisher) -> None:
+    def __init__(self, site: Site, publisher: Publisher, thread: LoopThread) -> None:
         self._site = site
         self._publisher = publisher
+        self._thread = thread
         self._laps = Laps(site.metrics)
         self._copies: dict[int, tuple[asyncio.Event, asyncio.Task[Restored | None]]] = {}
         self.warm: dict[int, int] = {}
@@ -104,7 +103,7 @@ class Opener:
         await self.copy(frozenset())
 
     async def _put_together(
-        self, shard: int, store: Store, transactions: KafkaTransactions | None, restored: Restored | None
+        self, shard: int, store: Store, transactions: Transactions | None, restored: Restored | None
     ) -> Parts:
         site, job = self._site, self._site.job
         changelog = None
@@ -113,9 +112,8 @@ class Opener:
             changelog = Changelog(transactions, store, topic=topic, shard=shard, restored=restored)
             await changelog.begin()
         await asyncio.to_thread(self._check, store, shard)
-        for change in changes_in(store, job.topology, job.settings.events.allowed_lateness):
-            if change.kind != "filling" and shard == 0:
-                log.warning("%s", change)
+        if shard == 0:
+            tell_changes(job, store)
         engine = self._engine(store, shard)
         learning = Learning(
             job.topology, store, job.settings, engine.identify, number=shard, shards=site.shards
@@ -138,7 +136,7 @@ class Opener:
             engine,
             learning,
             store,
-            cast("Publisher", transactions) if in_transactions else self._publisher,
+            transactions if in_transactions and transactions else self._publisher,
             site.metrics,
             job.settings,
             published,
@@ -177,11 +175,11 @@ class Opener:
         shards = self._site.shards
         return shards == 1 or partitions_of([key or b""], shards, 0)[0] == shard
 
-    async def _take_over(self, shard: int) -> KafkaTransactions:
+    async def _take_over(self, shard: int) -> Transactions:
         """Fence whoever has written for the shard before."""
         job = self._site.job
         name = transactional_id(job.group, job.settings.topics.prefix, shard)
-        transactions = self._kafka.transactions(name)
+        transactions = ThreadedTransactions(self._kafka.transactions(name), self._thread)
         await transactions.start()
         return transactions
 
@@ -196,9 +194,11 @@ class Opener:
                 told = time.monotonic()
                 log.warning("%s", progress)
 
-        async with self._kafka.changelog(job.settings.topics.resolved.changelog, shard) as reader:
-            restorer = Restorer(reader, path, job.settings.state.changelog_deletions, report)
-            return await restorer.restore()
+        async def restore() -> Restored:
+            async with self._kafka.changelog(job.settings.topics.resolved.changelog, shard) as reader:
+                return await Restorer(reader, path, job.settings.state.changelog_deletions, report).restore()
+
+        return await self._thread.call(restore())
 
     async def _follow(self, shard: int, stop: asyncio.Event) -> Restored | None:
         """Keep a copy until told to stop; whatever goes wrong costs no more than a colder start."""
@@ -211,7 +211,9 @@ class Opener:
         try:
             async with self._kafka.changelog(job.settings.topics.resolved.changelog, shard) as reader:
                 path = self._path(shard)
-                return await Restorer(reader, path, job.settings.state.changelog_deletions, report).follow(stop)
+                return await Restorer(reader, path, job.settings.state.changelog_deletions, report).follow(
+                    stop
+                )
         except StreamerError as error:
             log.warning("no copy of shard %s is kept: %s", shard, error)
             return None
@@ -224,7 +226,7 @@ class Opener:
             await following
 
     def _check(self, store: Store, shard: int) -> None:
-        """Refuse a state that the group has gone beyond; note where outputs end that it has not written to."""
+        """Refuse a state that the group has gone beyond; note where outputs end that it never wrote to."""
         job = self._site.job
         payments = job.settings.topics.resolved.payments
         with closing(self._site.connection.admin()) as admin:
@@ -235,7 +237,9 @@ class Opener:
             }
             check_positions(job, committed, store)
             known = store.progress.outputs
-            ends = {topic: dict(admin.end_offsets(topic)) for topic in job.answer_topics if topic not in known}
+            ends = {
+                topic: dict(admin.end_offsets(topic)) for topic in job.answer_topics if topic not in known
+            }
         if ends:
             progress = msgspec.structs.replace(store.progress, outputs={**known, **ends})
             store.commit(WriteSet(progress, place=store.place))

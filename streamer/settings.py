@@ -140,9 +140,7 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
         Literal["auto", "off"],
         Note("whether commits go to a topic too, to rebuild the state elsewhere; auto: on Kafka they do"),
     ] = "auto"
-    standbys: Annotated[
-        int, Note("workers that keep a copy of each shard beside its owner", low=0)
-    ] = 0
+    standbys: Annotated[int, Note("workers that keep a copy of each shard beside its owner", low=0)] = 0
     changelog_deletions: Annotated[
         Duration,
         Note(

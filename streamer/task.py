@@ -6,13 +6,14 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from streamer import faults
 from streamer.batch import Records
 from streamer.committer import Committer, GroupCommit
+from streamer.learning import unknown
 from streamer.parts import Parts
 from streamer.rejections import Rejected
 from streamer.state.store import Position, positions_of
@@ -61,7 +62,7 @@ class Task:
     what ends the worker; `done` is told of each batch of outcomes that leaves memory.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - put together in one place
         self,
         parts: Parts,
         inputs: Inputs,
@@ -205,7 +206,7 @@ class Task:
             if lost and not all_there:
                 part, lost = part[: lost[0]], []
             if part:
-                await self._reject(records, [_unknown(*part[index]) for index in lost])
+                await self._reject(records, [unknown(*part[index]) for index in lost])
                 # Nothing comes between: handed over is what lies before the position, no less and no more.
                 learning.join([outcome for index, (_, outcome) in enumerate(part) if index not in lost])
                 learning.advance(records.topic, records.partition, records.offsets[part[-1][0]] + 1)
@@ -317,13 +318,3 @@ class Task:
             await asyncio.wait_for(committed(), TICK_S)
         if revocations != self._revocations:
             raise _RevokedError
-
-
-def _unknown(index: int, outcome: Any) -> Rejected:
-    return Rejected(
-        index,
-        "unknown_payment",
-        f"Expected the payment_id of a decided payment, got one that was never decided here"
-        f" or whose retention has passed - at `$.payment_id`; outcome {outcome.outcome_id!r}",
-        outcome.payment_id,
-    )

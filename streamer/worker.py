@@ -19,6 +19,7 @@ from streamer.rates import read_rates
 from streamer.stages import Chain
 from streamer.state.claim import Claim
 from streamer.transport.connect import connect
+from streamer.transport.threaded import LoopThread
 
 log = logging.getLogger(__name__)
 
@@ -45,25 +46,26 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
         upstream = Drain(site.connection.admin, job.group, chain.topics)
     publisher = site.connection.publisher()
     await publisher.start()
-    opener = Opener(site, publisher)
-    try:
-        agents = Agents(
-            opener,
-            job.settings,
-            site.metrics,
-            site.connection.faust_url,
-            job.group,
-            site.partitions,
-            member=f"{job.group}-{site.member}",
-            learning=learning,
-            shards=site.shards,
-            upstream=upstream,
-        )
-        on_agents(agents)
-        await agents.run(stop)
-    finally:
-        await opener.stop()
-        await publisher.stop()
+    with LoopThread() as thread:
+        opener = Opener(site, publisher, thread)
+        try:
+            agents = Agents(
+                opener,
+                job.settings,
+                site.metrics,
+                site.connection.faust_url,
+                job.group,
+                site.partitions,
+                member=f"{job.group}-{site.member}",
+                learning=learning,
+                shards=site.shards,
+                upstream=upstream,
+            )
+            on_agents(agents)
+            await agents.run(stop)
+        finally:
+            await opener.stop()
+            await publisher.stop()
 
 
 async def _until_signal(site: Site) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from streamer import amount, total
+from streamer.job import Job, tell_changes
 from streamer.state.store import Store
-from streamer.worker import Job, tell_changes
 from tests.test_declared import topology, written
 from tests.test_engine import SETTINGS
 

@@ -6,8 +6,7 @@ import secrets
 from pathlib import Path
 from typing import Self
 
-from streamer.errors import StateError
-from streamer.state.store_directory import CLAIM, explained, look
+from streamer.state.store_directory import CLAIM, explained, in_use
 
 
 class Claim:
@@ -23,7 +22,6 @@ class Claim:
     @classmethod
     def of(cls, path: Path) -> Self:
         """Claim the directory, made where it is absent; raises `StateError` where another worker has it."""
-        look(path)
         try:
             path.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(path / CLAIM, os.O_RDWR | os.O_CREAT, 0o644)
@@ -38,7 +36,7 @@ class Claim:
                 os.pwrite(descriptor, member.encode(), 0)
         except BlockingIOError as error:
             os.close(descriptor)
-            raise explained(path, "lock hold by another process: While lock file") from error
+            raise in_use(path) from error
         except OSError as error:
             os.close(descriptor)
             raise explained(path, error.strerror or str(error)) from error

@@ -1,18 +1,20 @@
 """The embedded log: topics in one RocksDB directory, appended in atomic batches, read from any offset."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from re import fullmatch
 from time import time_ns
-from typing import Self, cast
+from typing import Self
 
 import msgspec
 from rocksdict import Rdict, WriteBatch, WriteOptions
 
 from streamer.batch import Outgoing, Records
 from streamer.errors import ConfigError, StreamerError
+from streamer.state import synced
 from streamer.state.log_chunks import Rows, check
-from streamer.state.log_directory import open_directory
+from streamer.state.log_directory import check_end, damaged, open_directory
 from streamer.state.log_partition import LogPartition, Place
 
 _TOPIC = b"t"
@@ -45,11 +47,18 @@ class Log:
         self._partitions: dict[tuple[str, int], LogPartition] = {}
         self._wakes: list[Callable[[], None]] = []
         self._users = 0
-        for key, value in database.items(from_key=_TOPIC):
-            row = cast("bytes", key)
-            if not row.startswith(_TOPIC):
-                break
-            self._add(row[1:].decode(), msgspec.msgpack.decode(value, type=Topic))
+        rows = database.iter()
+        rows.seek(_TOPIC)
+        while rows.valid() and rows.key().startswith(_TOPIC):
+            self._add(rows.key()[1:].decode(), msgspec.msgpack.decode(rows.value(), type=Topic))
+            rows.next()
+        check_end(rows, path)
+        if self._size < synced.noted(path):
+            raise damaged(
+                path,
+                "records are gone that had been forced onto the disk"
+                f" (remove {path / synced.NAME} to go on with what is left)",
+            )
 
     @classmethod
     def open(cls, path: Path, *, sync: bool = False) -> "Log":
@@ -75,13 +84,19 @@ class Log:
         self._users -= 1
         if self._users == 0:
             del _shared[self.path]
-            self._database.close()
+            with self._writing():
+                try:
+                    self.flush()
+                finally:
+                    self._database.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, raised: object, *_: object) -> None:
+        # What is raised already says more than that a close fails after it.
+        with nullcontext() if raised is None else suppress(StreamerError):
+            self.close()
 
     def create_topic(self, name: str, partitions: int = 1, *, compacted: bool = False) -> None:
         """Create a topic; raises `ConfigError` where it exists or cannot be."""
@@ -163,8 +178,11 @@ class Log:
         return {number: offset for number, offset in positions.items() if offset is not None}
 
     def flush(self) -> None:
-        """Return when everything appended is on the disk."""
-        self._database.flush_wal(sync=True)
+        """Return when everything appended so far is on the disk; may run in another thread."""
+        reached = self._size
+        with self._writing():
+            self._database.flush_wal(sync=True)
+            synced.note(self.path, reached)
 
     def on_append(self, wake: Callable[[], None]) -> Callable[[], None]:
         """Call `wake` after every append of this process, until what is returned is called."""
@@ -176,6 +194,11 @@ class Log:
         for number in range(topic.partitions):
             place = Place(name, topic.number, number)
             self._partitions[name, number] = LogPartition(self._database, self.path, place)
+
+    @property
+    def _size(self) -> int:
+        """Topics, and records ever appended: never less than before."""
+        return len(self.topics) + sum(partition.end for partition in list(self._partitions.values()))
 
     def _topic(self, name: str) -> Topic:
         if name not in self.topics:
@@ -210,9 +233,16 @@ class Log:
             wake()
 
     def _write(self, batch: WriteBatch) -> None:
-        try:
+        with self._writing():
             self._database.write(batch, self._write_options)
-        except Exception as error:
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except StreamerError:
+            raise
+        except Exception as error:  # rocksdict raises nothing narrower
             raise StreamerError(
                 f"The log {self.path} cannot be written ({error}); is the disk full?"
             ) from error

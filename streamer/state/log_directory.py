@@ -2,16 +2,19 @@
 
 import re
 from pathlib import Path
+from typing import cast
 
-from rocksdict import DBCompressionType, Options, Rdict
+from rocksdict import DBCompressionType, Options, Rdict, RdictIter
 
 from streamer.errors import StateError
+from streamer.state.frames import broken_log
 
 MARKER = b"\x00log"
 FORMAT = b"streamer embedded log 1"
 
 _OURS = re.compile(
-    r"LOCK|LOG(\.old.*)?|IDENTITY|CURRENT|(MANIFEST|OPTIONS)-.*|rocksdict-config\.json|.*\.(log|sst|blob|dbtmp)"
+    r"LOCK|LOG(\.old.*)?|IDENTITY|CURRENT|SYNCED|(MANIFEST|OPTIONS)-.*|rocksdict-config\.json"
+    r"|.*\.(log|sst|blob|dbtmp)"
 )
 _DATA = (".log", ".sst", ".blob")
 _MIB = 1 << 20
@@ -27,18 +30,29 @@ def open_directory(path: Path) -> Rdict:
         path.mkdir(parents=True, exist_ok=True)
         database = Rdict(str(path), _options())
     except OSError as error:
-        raise StateError(f"The log directory {path} cannot be created: {error.strerror}") from error
+        raise StateError(f"The log directory {path} cannot be created: {error.strerror or error}") from error
     except Exception as error:  # rocksdict raises nothing narrower
         raise _explained(path, str(error)) from error
-    mark = database.get(MARKER)
+    try:
+        mark = value_of(database, path, MARKER)
+        if mark is None and _is_empty(database, path):
+            mark = FORMAT
+            database[MARKER] = FORMAT
+    except StateError:
+        database.close()
+        raise
     if mark == FORMAT:
-        return database
-    if mark is None and next(database.keys(), None) is None:
-        database[MARKER] = FORMAT
         return database
     database.close()
     found = "a RocksDB database of another kind" if mark is None else f"a log of format {mark!r}"
     raise StateError(f"Expected an embedded log in {path}, got {found}; choose another directory")
+
+
+def _is_empty(database: Rdict, path: Path) -> bool:
+    rows = database.iter()
+    rows.seek_to_first()
+    check_end(rows, path)
+    return not rows.valid()
 
 
 def _look(path: Path) -> None:
@@ -56,6 +70,9 @@ def _look(path: Path) -> None:
     if "CURRENT" not in names and any(name.endswith(_DATA) for name in names):
         # RocksDB would start an empty database over the data.
         raise damaged(path, "its file CURRENT is missing")
+    broken = broken_log(path)
+    if broken is not None:
+        raise damaged(path, broken)
 
 
 def _options() -> Options:
@@ -75,6 +92,22 @@ def _options() -> Options:
     return options
 
 
+def value_of(database: Rdict, path: Path, row: bytes) -> bytes | None:
+    """Read one row; raises `StateError` where it is damaged."""
+    try:
+        return cast("bytes | None", database.get(row))
+    except Exception as error:  # rocksdict raises nothing narrower
+        raise damaged(path, str(error)) from error
+
+
+def check_end(rows: RdictIter, path: Path) -> None:
+    """Tell an end of rows, which is fine, from an error: raises `StateError`."""
+    try:
+        rows.status()
+    except Exception as error:  # rocksdict raises nothing narrower
+        raise damaged(path, str(error)) from error
+
+
 def damaged(path: Path, what: str) -> StateError:
     """Make the error for a log whose files are not whole."""
     return StateError(
@@ -90,8 +123,11 @@ def _explained(path: Path, text: str) -> StateError:
             f"The log {path} is in use by {_holder(path)}; stop it, or choose another directory: "
             "an embedded log is for one process at a time"
         )
-    if "Permission denied" in text:
-        return StateError(f"The log directory {path} cannot be written: permission denied")
+    for cause in ("Permission denied", "Read-only file system", "No space left on device", "Too many open"):
+        if cause in text:
+            return StateError(
+                f"The log directory {path} cannot be written: {cause}; mend that and start again"
+            )
     return damaged(path, text)
 
 

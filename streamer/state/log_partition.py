@@ -11,7 +11,7 @@ from rocksdict import Rdict, WriteBatch
 from streamer.batch import Records
 from streamer.errors import ConfigError, StateError
 from streamer.state.log_chunks import Chunk, Rows, pack, split, unpack
-from streamer.state.log_directory import damaged
+from streamer.state.log_directory import check_end, damaged, value_of
 
 _ROW = Struct(">cII")  # kind of row, number of the topic, partition
 _CHUNK_ROW = Struct(">cIIQ")  # the same, and the offset of the chunk's first record
@@ -41,12 +41,13 @@ class LogPartition:
         self._place = place
         self._chunk_rows = self._row(_CHUNK)
         self._begun: Chunk | None = None  # what the last read has left in its middle
-        first = database.get(self._row(_FIRST))
+        first = value_of(database, path, self._row(_FIRST))
         self.first = self.end = 0 if first is None else cast("int", _OFFSET.unpack(first)[0])
         rows = database.iter()
         rows.seek_for_prev(self._chunk_row(_GREATEST_OFFSET))
         if rows.valid() and rows.key().startswith(self._chunk_rows):
             self.end = max(self.end, self._unpack(rows.key(), rows.value()).end)
+        check_end(rows, path)
 
     def put(self, batch: WriteBatch, base: int, rows: Rows) -> int:
         """Add the rows to a write batch from offset `base` on; answers the offset after the last."""
@@ -72,7 +73,7 @@ class LogPartition:
 
     def position(self, group: str) -> int | None:
         """Return where a group reads next, if it has ever said so."""
-        row = self._database.get(self._row(_GROUP) + group.encode())
+        row = value_of(self._database, self._path, self._row(_GROUP) + group.encode())
         return None if row is None else cast("int", _OFFSET.unpack(row)[0])
 
     def read(self, offset: int, max_records: int, max_bytes: int) -> Records:
@@ -114,6 +115,7 @@ class LogPartition:
             yield chunk
             offset = chunk.end
             rows.next()
+        check_end(rows, self._path)
         raise damaged(self._path, f"{self.name} has no record at offset {offset}, and ends at {self.end}")
 
     def _unpack(self, row: bytes, packed: bytes) -> Chunk:

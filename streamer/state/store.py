@@ -1,7 +1,7 @@
 """The state directory: one RocksDB that takes one atomic write batch per commit."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self, cast
@@ -10,6 +10,7 @@ import msgspec
 from rocksdict import DbClosedError, Rdict, RdictIter, ReadOptions, WriteBatch
 
 from streamer.errors import StateError, StreamerError
+from streamer.state import synced
 from streamer.state.store_directory import explained, open_database, read_database
 
 BLOCKS, DECIDED, IDS, OUTCOMES, MODELS, META, SIGHTED = (bytes([number]) for number in range(1, 8))
@@ -101,13 +102,13 @@ class Store:
     [b'v', None]
     """
 
-    def __init__(self, db: Rdict, path: Path, secret: bytes) -> None:
+    def __init__(self, db: Rdict, path: Path, secret: bytes, *, owned: bool = True) -> None:
         self._db = db
+        self._owned = owned
         self.path = path
         self.secret = secret
         """32 random bytes of this directory: seeds digests, signs snapshots where no key is set."""
         raw, place = self.get_many([PROGRESS, PLACE])
-        self.empty = raw is None
         try:
             self.progress = Progress() if raw is None else msgspec.msgpack.decode(raw, type=Progress)
             self.place = None if place is None else msgspec.msgpack.decode(place, type=Place)
@@ -122,7 +123,7 @@ class Store:
     @classmethod
     def open(cls, path: Path) -> Self:
         """Open or create the state directory `path`; raises `StateError` with the remedy where it cannot."""
-        return cls._of(path, *open_database(path, META))
+        return cls._of(path, open_database, owned=True)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -130,15 +131,31 @@ class Store:
 
         Raises `StateError` with the remedy where it cannot, or where there is no state directory.
         """
-        return cls._of(path, *read_database(path, META))
+        return cls._of(path, read_database, owned=False)
 
     @classmethod
-    def _of(cls, path: Path, db: Rdict, secret: bytes) -> Self:
+    def _of(cls, path: Path, opened: Callable[[Path, bytes], tuple[Rdict, bytes]], *, owned: bool) -> Self:
+        # In this order: a worker that writes there may note more in the meantime.
+        noted = synced.noted(path)
+        db, secret = opened(path, META)
         try:
-            return cls(db, path, secret)
+            store = cls(db, path, secret, owned=owned)
+            if store.progress.commits < noted:
+                raise explained(
+                    path,
+                    f"commits up to number {noted} had been forced onto the disk, and the last one left is"
+                    f" {store.progress.commits} (remove {path / synced.NAME} to go on from there: what came"
+                    " after it is decided again)",
+                )
         except StateError:
             db.close()
             raise
+        return store
+
+    @property
+    def empty(self) -> bool:
+        """Whether no engine has committed anything yet."""
+        return msgspec.structs.replace(self.progress, outputs={}) == Progress()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`, in order, `None` where there is none."""
@@ -192,12 +209,11 @@ class Store:
             self._db.write(batch)
         self.progress = writes.progress
         self.place = writes.place or self.place
-        self.empty = False
 
     def sync(self) -> None:
         """Force what was committed onto the disk; may run in another thread, beside commits."""
         with self._refusals("a sync"):
-            self._db.flush_wal(sync=True)
+            self._sync()
 
     def rows(self) -> int:
         """About how many rows there are."""
@@ -210,7 +226,16 @@ class Store:
     def close(self) -> None:
         """Flush and let go of the directory."""
         with self._refusals("to be closed"), contextlib.suppress(DbClosedError):
-            self._db.close()
+            try:
+                if self._owned:
+                    self._sync()
+            finally:
+                self._db.close()
+
+    def _sync(self) -> None:
+        reached = self.progress.commits
+        self._db.flush_wal(sync=True)
+        synced.note(self.path, reached)
 
     def _check(self, rows: RdictIter) -> None:
         """Tell an end of rows from an error."""
@@ -237,8 +262,10 @@ class Store:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, raised: object, *_: object) -> None:
+        # What is raised already says more than that a close fails after it.
+        with contextlib.nullcontext() if raised is None else contextlib.suppress(StreamerError):
+            self.close()
 
 
 def positions_of(progress: Progress) -> Mapping[Position, int]:

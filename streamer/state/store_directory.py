@@ -17,12 +17,17 @@ from rocksdict import (
 )
 
 from streamer.errors import StateError
+from streamer.state.frames import broken_log
 
 FORMAT = b"streamer state 1"
 """What a state directory is marked with; another one is refused."""
 
+CLAIM = "CLAIM"
+"""The file by which a worker holds a directory."""
+
 _OURS = re.compile(
-    r"LOCK|LOG(\.old.*)?|IDENTITY|CURRENT|(MANIFEST|OPTIONS)-.*|rocksdict-config\.json|.*\.(log|sst|dbtmp)"
+    r"CLAIM|LOCK|LOG(\.old.*)?|IDENTITY|CURRENT|SYNCED|(MANIFEST|OPTIONS)-.*|rocksdict-config\.json"
+    r"|.*\.(log|sst|dbtmp)"
 )
 _CONFIG = "rocksdict-config.json"
 _DATA = (".log", ".sst")
@@ -95,16 +100,21 @@ def _secret_of(db: Rdict, path: Path, mark: bytes | None, secret: bytes | None) 
 def explained(path: Path, message: str) -> StateError:
     """Make the error for what RocksDB said of the directory."""
     if "lock hold by current process" in message or "While lock file" in message:
-        return StateError(
-            f"The state directory {path} is in use by another worker;"
-            " stop that one, or name another directory with --state"
-        )
+        return in_use(path)
     for cause in ("Permission denied", "Read-only file system", "No space left on device", "Too many open"):
         if cause in message:
             return StateError(_unusable(path, cause))
     return StateError(
         f"The state directory {path} is damaged: {message};"
         " restore it from a copy, or move it away: a new one is rebuilt by replay"
+    )
+
+
+def in_use(path: Path) -> StateError:
+    """Make the error for a directory that another worker holds."""
+    return StateError(
+        f"The state directory {path} is in use by another worker;"
+        " stop that one, or name another directory with --state"
     )
 
 
@@ -123,6 +133,9 @@ def _look(path: Path) -> None:
         raise StateError(_foreign(path, "a RocksDB database of another kind"))
     if "CURRENT" not in names and any(name.endswith(_DATA) for name in names):
         raise explained(path, "its file CURRENT is missing")
+    broken = broken_log(path)
+    if broken is not None:
+        raise explained(path, broken)
 
 
 def _raw(config: Path) -> bool:

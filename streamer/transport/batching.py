@@ -1,7 +1,7 @@
 """What our Faust consumers share: whole batches as messages, room in bytes, no acknowledgements."""
 
 import abc
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping
 from typing import Any, cast
 
 from faust.transport import base, conductor, consumer
@@ -50,6 +50,11 @@ class BatchConsumer(consumer.Consumer):
     """
 
     app: Any
+
+    @property
+    def standby(self) -> Collection[int]:
+        """The shards of others that this worker is to keep a copy of."""
+        return ()
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -174,10 +174,10 @@ class LogConnection:
         self._held = Log.open(self._directory)
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *raised: object) -> None:
         if self._held is not None:
-            self._held.close()
-            self._held = None
+            held, self._held = self._held, None
+            held.__exit__(*raised)
 
 
 def connect(url: str, settings: Settings) -> Connection:

@@ -3,6 +3,7 @@
 # ruff: noqa: SLF001 - aiokafka shows neither its fetcher nor its assignment; Faust's own driver reaches in too
 
 import asyncio
+import contextlib
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -155,7 +156,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
 
     def interrupt(self) -> None:
         """Wake a waiting fetch; called from the worker's thread."""
-        self.thread_loop.call_soon_threadsafe(self._interrupt)
+        with contextlib.suppress(RuntimeError):  # the thread has crashed, and nothing waits there
+            self.thread_loop.call_soon_threadsafe(self._interrupt)
 
     def _interrupt(self) -> None:
         if self._waiter is not None and not self._waiter.done():

@@ -12,6 +12,7 @@ from yarl import URL
 from streamer.batch import Outgoing
 from streamer.errors import ConfigError, StateError, StreamerError
 from streamer.partitioning import partitions_of
+from streamer.state import synced
 from streamer.state.log import Log
 from streamer.transport import log as transport
 from streamer.transport.log_admin import LogAdmin
@@ -164,6 +165,38 @@ def test_the_buffer_bounds_what_is_delivered(log: Log, sink: Any, eventually: An
                 sink.buffer.give_back("in", 0, batch.nbytes)
             await eventually(lambda: len(sink.offsets("in", 0)) >= 1000)
         assert sink.offsets("in", 0) == list(range(1000))
+
+    run(test)
+
+
+def test_ten_times_overload_waits_in_the_log(log: Log, sink: Any, eventually: Any) -> None:
+    """Ten batches come for each one worked off: what is held stays flat, the rest waits, and all is read."""
+    sink.buffer.limit, sink.buffer.batches = 1 << 16, 3
+    batch, rounds = 100, 40
+
+    async def test() -> None:
+        sink.hold = True
+        worked_off = 0
+        held: list[int] = []
+        lags: list[int] = []
+        async with sink.running():
+            for _ in range(rounds):
+                fill(log, 0, 10 * batch, size=20)
+                await eventually(lambda done=worked_off: len(sink.batches) > done)
+                sink.buffer.give_back("in", 0, sink.batches[worked_off].nbytes)
+                worked_off += 1
+                await eventually(lambda done=worked_off: len(sink.batches) > done)
+                held.append(sink.buffer.held)
+                lags.append(log.end_offset("in", 0) - worked_off * batch)
+                assert len(sink.batches) - worked_off <= sink.buffer.batches
+            assert max(held) <= sink.buffer.batches * max(one.nbytes for one in sink.batches)
+            assert [9 * batch * number for number in range(1, rounds + 1)] == lags
+            sink.hold = False
+            for records in sink.batches[worked_off:]:
+                sink.buffer.give_back("in", 0, records.nbytes)
+            await eventually(lambda: sink.positions.get(("in", 0)) == rounds * 10 * batch)
+            await eventually(lambda: sink.buffer.held == 0)
+        assert sink.offsets("in", 0) == list(range(rounds * 10 * batch))
 
     run(test)
 
@@ -331,6 +364,31 @@ def test_publishing(log: Log) -> None:
         await publisher.stop()
         with pytest.raises(StreamerError, match="Expected a started publisher"):
             await publisher.send(outgoing)
+
+    run(test)
+
+
+def test_a_delivery_ends_with_the_records_on_the_disk(tmp_path: Path) -> None:
+    """What was waited for is in a copy that is cut to what was forced; a later wait serves all before it."""
+
+    async def test() -> None:
+        publisher = LogPublisher(tmp_path / "log")
+        await publisher.start()
+        with Log.open(tmp_path / "log") as log:
+            log.create_topic("out")
+            first, second, third = [
+                await publisher.send(Outgoing("out", 0, [None], [b"%d" % number], [()]))
+                for number in range(3)
+            ]
+            assert synced.noted(log.path) == 0
+            assert await second == {("out", 0): 2}
+            assert synced.noted(log.path) == 1 + 3  # the topic and all that was sent by then
+            fourth = await publisher.send(Outgoing("out", 0, [None], [b"3"], [()]))
+            assert [await first, await third] == [{("out", 0): 1}, {("out", 0): 3}]
+            assert synced.noted(log.path) == 1 + 3
+            assert await fourth == {("out", 0): 4}
+            assert synced.noted(log.path) == 1 + 4
+        await publisher.stop()
 
     run(test)
 
