@@ -175,8 +175,8 @@ class Shard:
     def process(self, records: Records) -> Answer:
         """Let the stage that reads this topic take a batch of records in.
 
-        Raises `StreamerError` for records of another partition or topic, for those taken in before, and for rows
-        of another topology.
+        Raises `StreamerError` for records of another partition or topic, for those taken in before, and for
+        rows of another topology.
         """
         step = self._steps.get(records.topic)
         if step is None or records.partition != self.number:
