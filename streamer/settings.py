@@ -152,14 +152,23 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """How often state and position are made to last."""
+    """How often state and position are made to last.
+
+    A kill costs nothing that was committed. A power cut takes the commits since the last forced write: their
+    payments and outcomes are read again, so up to `fsync_interval_ms` of decisions are repeated. With 1 every
+    commit is forced, which takes what the disk takes: half a millisecond to ten, beside the stream. On the
+    embedded log the records that a commit covers are forced before it is stored, whatever the interval; on
+    Kafka that is the brokers' affair, and a state that stands ahead of its topic is refused at the start.
+    """
 
     interval_ms: Annotated[int, Note("longest time between two commits", "ms", low=1)] = 50
     redo_payments: Annotated[
         int, Note("payments that a start may have to count again, so that keys are written less often", low=0)
     ] = 1_000_000
     max_dirty_rows: Annotated[int, Note("changed rows that bring a commit forward", "rows", low=1)] = 1_000
-    fsync_interval_ms: Annotated[int, Note("time between forced writes to disk", "ms", low=1)] = 1_000
+    fsync_interval_ms: Annotated[
+        int, Note("time between forced writes to disk; 1: every commit", "ms", low=1)
+    ] = 1_000
     group_commit_interval_ms: Annotated[
         int, Note("time between commits of the consumer group's offsets", "ms", low=1)
     ] = 1_000

@@ -1,10 +1,13 @@
 """Wrong surroundings: one clear line with the remedy, exit status 2, and no traceback."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from streamer.state.store import Progress, Store, WriteSet
 
 from . import topology as tested
 from .conftest import MakePlace, command
@@ -114,6 +117,23 @@ def test_state_and_log_in_use(make_place: MakePlace, tmp_path: Path) -> None:
         assert place.url.removeprefix("log://") in held
         held = refused(command(other, tmp_path / "state"), other.prefix)
         assert str(tmp_path / "state") in held
+
+
+def test_a_damaged_state(make_place: MakePlace, tmp_path: Path) -> None:
+    """The line says what is broken and what to do; also where RocksDB itself would not have noticed."""
+    state = tmp_path / "state"
+    with Store.open(state) as store:
+        for number in range(1, 4):
+            store.commit(WriteSet(Progress(commits=number)))
+        store.sync()
+        shutil.copytree(state, tmp_path / "copy")
+    (log,) = (tmp_path / "copy").glob("*.log")
+    data = log.read_bytes()
+    log.write_bytes(data[:-10] + bytes([data[-10] ^ 1]) + data[-9:])
+    line = refused(command(make_place("log"), tmp_path / "copy"))
+    assert f"The state directory {tmp_path}/copy is damaged: commits up to number 3 had been forced" in line
+    assert "the last one left is 2" in line
+    assert "restore it from a copy, or move it away: a new one is rebuilt by replay" in line
 
 
 @pytest.mark.kafka
