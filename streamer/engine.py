@@ -31,6 +31,7 @@ from streamer.state.store import (
     Progress,
     Store,
     WriteSet,
+    check_shard,
     nested,
     positions_of,
     prefixed,
@@ -71,6 +72,7 @@ class Engine:
         emit_features: bool = False,
         rates: RateTable | None = None,
     ) -> None:
+        check_shard(store, None)
         self.topology = topology
         self.settings = settings
         self.columns = topology.features

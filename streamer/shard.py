@@ -26,12 +26,14 @@ from streamer.state.identities import Identities
 from streamer.state.store import (
     BLOCKS,
     META,
+    SHARD,
     SIGHTED,
     Position,
     Progress,
     Row,
     Store,
     WriteSet,
+    check_shard,
     nested,
     positions_of,
     prefixed,
@@ -66,6 +68,7 @@ class Shard:
     ) -> None:
         if not 0 <= number < shards:
             raise StreamerError(f"expected a shard number from 0 to {shards - 1}, got {number}")
+        check_shard(store, own := f"{number} of {shards}".encode())
         warm_up()
         self.topology = topology
         self.settings = settings
@@ -128,6 +131,8 @@ class Shard:
         self._start_batch()
         self._changed = False
         self._rows = take_effect(rates, store)
+        if store.empty:
+            self._rows.append((SHARD, own))
         if progress.topology != topology.fingerprint:
             names = msgspec.msgpack.encode(self.columns)
             self._rows.append((META + b"columns/" + topology.fingerprint.encode(), names))
@@ -177,14 +182,21 @@ class Shard:
     def process(self, records: Records) -> Answer:
         """Let the stage that reads this topic take a batch of records in.
 
-        Raises `StreamerError` for records of a partition or a topic that is not this shard's, and for rows of
-        another topology.
+        Raises `StreamerError` for records of another partition or topic, for those taken in before, and for
+        rows of another topology.
         """
         step = self._steps.get(records.topic)
         if step is None or records.partition != self.number:
             raise StreamerError(
                 f"shard {self.number}: expected records of partition {self.number} of one of"
                 f" {', '.join(self._steps)}, got {records.topic}/{records.partition}"
+            )
+        reached = self._positions.get((records.topic, records.partition), 0)
+        if records.offsets[0] < reached:
+            raise StreamerError(
+                f"shard {self.number}: expected records of {records.topic}/{records.partition} from offset"
+                f" {reached} on, got {records.offsets[0]}: they were taken in before. If the topic was made"
+                " anew, start on new state: later stages know rows by these offsets"
             )
         self._lap("wait")
         self._changed = True

@@ -4,7 +4,7 @@ A message is a checksum, a head and a record batch. Columns travel uncompressed,
 takes a whole batch of messages at once: with 1,000 rows of 224 bytes a row costs 0.03 us to write and to read
 and snappy makes 75 bytes of it for 0.25 us; lz4 of the buffers makes 68 for 0.39 us, with 125 rows 77 for
 0.95 us. Their schema is known and left out. Features are packed row by row, so that stages in between hand
-them on unread.
+them on unread: a row with 210 of them costs 0.4 us to write and to read, packed as a matrix 2.5 us.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -45,6 +45,8 @@ _SCHEMA: Final = pa.schema(
         pa.field("received", pa.binary()),
     ]
 )
+_REQUIRED: Final = 6
+"""So many columns have a value in every row."""
 
 
 class UnreadableError(StreamerError):
@@ -237,10 +239,11 @@ def _read(body: memoryview) -> tuple[Head, Rows]:
     table.validate(full=True)
     if not 0 < table.num_rows < 1 << ROW_BITS:
         raise ValueError(f"{table.num_rows} rows")
-    if any(table.column(place).null_count for place in range(6)):
+    if any(column.null_count for column in table.columns[:_REQUIRED]):
         raise ValueError("nothing where something is required")
     rows = Rows(table)
-    if (np.diff(rows.number("position")) <= 0).any():
+    positions = rows.number("position")
+    if (positions[1:] <= positions[:-1]).any():
         raise ValueError("rows out of the order in which the sender read them")
     return head, rows
 

@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from streamer.rates import RateTable
 from streamer.scoring import Answer, Taken
 from streamer.settings import Settings
 from streamer.shard import Shard
-from streamer.state.store import Position, Store, positions_of
+from streamer.state.store import Position, Store
 from streamer.topology import Topology
 from streamer.wire import FRAUDS, decode
 
@@ -218,14 +218,6 @@ class Job:
         for outgoing in (answer.decisions, answer.rejected, answer.features, *answer.forwarded):
             if outgoing is not None:
                 self.log.send(outgoing, self._draws.randint(0, len(outgoing)) if torn else None)
-
-    def positions(self) -> Mapping[Position, int]:
-        """What the stores say is done."""
-        return {
-            position: offset
-            for worker in self.workers
-            for position, offset in positions_of(worker.store.progress).items()
-        }
 
     def close(self) -> None:
         """Let go of the stores."""

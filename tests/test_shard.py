@@ -30,10 +30,11 @@ from streamer import (
 )
 from streamer.batch import Headers, Outgoing
 from streamer.engine import Engine
-from streamer.errors import StreamerError
+from streamer.errors import StateError, StreamerError
 from streamer.features import keyed
 from streamer.rates import RateTable
 from streamer.settings import Duration, Events, Settings, Size, State
+from streamer.shard import Shard
 from streamer.state.decided import DecidedBatches
 from streamer.state.store import BLOCKS, DECIDED, IDS, SIGHTED, UNTOLD, Store
 from tests.chains import Job, Log, spread
@@ -256,6 +257,27 @@ def test_a_payment_is_decided_once_whatever_partition_repeats_it(tmp_path: Path)
     job.close()
 
 
+def test_a_state_directory_is_that_of_one_shard(tmp_path: Path) -> None:
+    """Another shard's, one of another number of shards, and one that held all partitions are refused."""
+    log = Log(2)
+    spread(log, [(n % 2, NOW, msgspec.json.encode(payment(n)), ()) for n in range(10)])
+    job = Job(tmp_path, TOPOLOGY, SETTINGS, log, random.Random(1))
+    job.run()
+    job.close()
+    with Store.open(tmp_path / "0") as store:
+        for number, shards in ((1, 2), (0, 3), (0, 1)):
+            wrong = f"holds the state of shard 0 of 2, expected that of shard {number} of {shards}"
+            with pytest.raises(StateError, match=wrong):
+                Shard(TOPOLOGY, store, SETTINGS, number=number, shards=shards)
+        with pytest.raises(StateError, match="holds the state of shard 0 of 2, expected that of all"):
+            Engine(TOPOLOGY, store, SETTINGS)
+    with Store.open(tmp_path / "engine") as store:
+        engine = Engine(TOPOLOGY, store, SETTINGS)
+        store.commit(engine.cut())
+        with pytest.raises(StateError, match="holds the state of all partitions in one, expected"):
+            Shard(TOPOLOGY, store, SETTINGS, number=0, shards=1)
+
+
 def test_a_topology_without_entities_is_a_chain(tmp_path: Path) -> None:
     """Payments go from being identified to being decided, by what they say themselves."""
     size = payment_value(amount).log1p().named("size")
@@ -282,8 +304,13 @@ def test_a_shard_is_one_partition(tmp_path: Path) -> None:
             shard.process(log.read("payments", 0, 0, 1))
         with pytest.raises(StreamerError, match=r"got outcomes/1"):
             shard.process(replace(log.read("payments", 0, 0, 1), topic="outcomes", partition=1))
+        spread(log, [(1, NOW, b"{", ())] * 3)
+        shard.process(log.read("payments", 1, 0, 2))
+        with pytest.raises(StreamerError, match="payments/1 from offset 2 on, got 1: they were taken in"):
+            shard.process(log.read("payments", 1, 1, 2))
+        assert len(shard.process(log.read("payments", 1, 2, 1)).rejected) == 1
         with pytest.raises(StreamerError, match="from 0 to 1, got 2"):
-            type(shard)(TOPOLOGY, store, SETTINGS, number=2, shards=2)
+            Shard(TOPOLOGY, store, SETTINGS, number=2, shards=2)
 
 
 def known_frauds(job: Job, draws: random.Random) -> None:

@@ -19,6 +19,9 @@ SEEN, LABELS, FRAUDS, UNTOLD, LETTERS = (OUTCOMES + bytes([number]) for number i
 """Rows of outcomes by payment, of labels by the payment's source, of when frauds became known by payment, of
 frauds that other shards are still to be told of, and of what else they are still to be sent."""
 
+SHARD = META + b"shard"
+"""Row that names the partition whose state this is, and of how many; none where it is that of all of them."""
+
 Row = tuple[bytes, bytes | None]
 """A key and its value; `None` deletes."""
 
@@ -220,6 +223,20 @@ def positions_of(progress: Progress) -> Mapping[Position, int]:
         for topic, partitions in progress.positions.items()
         for partition, offset in partitions.items()
     }
+
+
+def check_shard(store: Store, wanted: bytes | None) -> None:
+    """Raises `StateError` where a store holds the state of another shard; `wanted` names it, as 3 of 8.
+
+    `None` is all partitions in one step.
+    """
+    found = store.get_many([SHARD])[0]
+    if not store.empty and found != wanted:
+        held, asked = (f"shard {one.decode()}" if one else "all partitions in one" for one in (found, wanted))
+        raise StateError(
+            f"{store.path} holds the state of {held}, expected that of {asked}: name its own directory with"
+            " --state; where the number of partitions has changed, start on a new one and replay"
+        )
 
 
 def nested(positions: Mapping[Position, int]) -> dict[str, dict[int, int]]:
