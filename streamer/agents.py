@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import faust
 
 from streamer.batch import Records
-from streamer.errors import Fenced
+from streamer.errors import Fenced, StreamerError
 from streamer.metrics import Metrics
 from streamer.parts import Parts
 from streamer.settings import Settings
@@ -116,7 +116,7 @@ class Agents:
             for shard in list(self._tasks):
                 await self._end(shard)
             await self.app.stop()
-        if failure is not None:
+        if failure := failure or self.failure:
             raise failure
 
     async def _finish(self, task: Task) -> None:
@@ -286,7 +286,10 @@ class Agents:
     async def _end(self, shard: int) -> None:
         task = self._tasks.pop(shard)
         await task.stop()
-        await task.parts.close()
+        try:
+            await task.parts.close()
+        except StreamerError as error:
+            self.fail(error)
 
     async def _on_partitions_revoked(self, _: object, revoked: Iterable[object], **__: object) -> None:
         self.ready = False

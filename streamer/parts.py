@@ -39,6 +39,8 @@ class Parts:
 
     async def close(self) -> None:
         """Let go of the state."""
-        self.store.close()
-        if self.transactions is not None:
-            await self.transactions.stop()
+        try:
+            self.store.close()
+        finally:
+            if self.transactions is not None:
+                await self.transactions.stop()

@@ -9,6 +9,7 @@ import msgspec
 from rocksdict import DbClosedError, Rdict, WriteBatch, WriteOptions
 
 from streamer.errors import StateError, StreamerError
+from streamer.state import synced
 from streamer.state.changelog_records import Joiner, Mark, Record, mark_of
 from streamer.state.store import FORMAT, META, PLACE, PROGRESS, SECRET, Place
 from streamer.state.store_directory import FORMAT as FORMAT_NAME
@@ -66,6 +67,7 @@ class Replica:
         batch.put(SECRET, self._secret)
         self._batch, self._joiner = batch, Joiner()
         self._write(place)
+        synced.note(self.path, 0)
 
     def add(self, records: Iterable[Record], start: int) -> int:
         """Take committed records from offset `start` on; answers how many there were.
