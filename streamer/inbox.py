@@ -1,11 +1,11 @@
 """What a stage hears of the stages before it: each row once, whatever a crash made them say again."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from streamer.batch import Records
+from streamer.batch import Int64, Records
 from streamer.errors import StreamerError
 from streamer.stages import FRAUDS as TELLERS
 from streamer.stages import Stage
@@ -18,6 +18,10 @@ class Part:
 
     kind: int
     rows: Rows
+
+
+_Fresh = tuple[Rows, Int64]
+"""New rows of a message, and their positions in the stage's own topic."""
 
 
 class Inbox:
@@ -62,7 +66,7 @@ class Inbox:
             self._check(head, where)
             readable.append((offset, head, rows))
         parts: list[Part] = []
-        run: list[Rows] = []
+        run: list[_Fresh] = []
         for offset, head, rows in readable:
             fresh = self._fresh(offset, head, rows)
             if fresh is None:
@@ -71,11 +75,11 @@ class Inbox:
                 run.append(fresh)
                 continue
             if run:
-                parts.append(Part(PAYMENTS, join(run)))
+                parts.append(_part(PAYMENTS, run))
                 run = []
-            parts.append(Part(FRAUDS, fresh))
+            parts.append(_part(FRAUDS, [fresh]))
         if run:
-            parts.append(Part(PAYMENTS, join(run)))
+            parts.append(_part(PAYMENTS, run))
         return parts, unreadable
 
     def _check(self, head: Head, where: str) -> None:
@@ -90,7 +94,7 @@ class Inbox:
             " another topology; run that one until its stages have read all their topics, then start this one"
         )
 
-    def _fresh(self, offset: int, head: Head, rows: Rows) -> Rows | None:
+    def _fresh(self, offset: int, head: Head, rows: Rows) -> _Fresh | None:
         """The rows not heard before, if any; from now on they are heard."""
         partitions = self._heard.setdefault(head.stage, {})
         mark, clock = partitions.get(head.partition, (-1, 0))
@@ -99,5 +103,10 @@ class Inbox:
         partitions[head.partition] = (max(mark, int(positions[-1])), max(clock, head.clock))
         if begin == n:
             return None
-        own = (offset << ROW_BITS) + np.arange(n, dtype=np.int64)
-        return rows.having(position=own).slice(begin, n)
+        own = (offset << ROW_BITS) + np.arange(begin, n, dtype=np.int64)
+        return (rows.slice(begin, n) if begin else rows), own
+
+
+def _part(kind: int, fresh: Sequence[_Fresh]) -> Part:
+    rows = join([one for one, _ in fresh])
+    return Part(kind, rows.having(position=np.concatenate([own for _, own in fresh])))
