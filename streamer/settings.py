@@ -227,7 +227,9 @@ class Models(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_interval_ms: Annotated[
         int, Note("shortest time between two snapshots of a model", "ms", low=1)
     ] = 10_000
-    snapshot_key: Annotated[Secret, Note("HMAC key that signs snapshots, at least 16 bytes")] = Secret()
+    snapshot_key: Annotated[
+        Secret, Note("HMAC key that signs snapshots, at least 16 bytes, the same for all workers")
+    ] = Secret()
     learn_slice_ms: Annotated[int, Note("longest time that learning holds up scoring", "ms", low=1)] = 5
 
 

@@ -18,6 +18,7 @@ from streamer.opening import Opener
 from streamer.rates import read_rates
 from streamer.stages import Chain
 from streamer.state.claim import Claim
+from streamer.state.store import Store
 from streamer.transport.connect import connect
 from streamer.transport.threaded import LoopThread
 
@@ -97,6 +98,9 @@ def run(job: Job) -> None:
             partitions = prepare_topics(job, admin, embedded=connection.embedded)
         shards = 1 if connection.embedded else partitions[job.settings.topics.resolved.payments]
         with Claim.of(job.state) as claim:
+            site = Site(job, connection, partitions, Metrics(), claim.member, shards, rates)
+            if not site.keeps_changelog and shards == 1:
+                Store.open(job.state).close()  # what is wrong with it is said first
             log.warning(
                 "topology %s (%s), rates %s, on %s, group %s, state in %s",
                 job.topology.name,
@@ -106,7 +110,6 @@ def run(job: Job) -> None:
                 job.group,
                 job.state,
             )
-            site = Site(job, connection, partitions, Metrics(), claim.member, shards, rates)
             asyncio.run(_until_signal(site))
 
 

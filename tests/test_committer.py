@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import random
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,10 @@ from streamer.models.learner import Learner
 from streamer.parts import Parts
 from streamer.settings import Commit, Settings, Size, State
 from streamer.state.decided import DecidedBatches
-from streamer.state.store import Position, Row, Store, positions_of
+from streamer.state.store import MODELS, Position, Row, Store, positions_of
 from streamer.transport.seam import Delivered
-from tests.test_engine import payment, records_of
+from tests.chains import Job, Log, spread
+from tests.test_engine import NOW, payment, records_of
 
 SETTINGS = Settings(
     state=State(memory_budget=Size(1 << 24)),
@@ -491,6 +493,47 @@ def test_a_start_sends_the_last_journal_entry_again(tmp_path: Path) -> None:
     resent = [outgoing for outgoing in again.publisher.sent if outgoing.topic == "journal"]
     assert resent == journaled
     assert len(resent) == 1
+
+
+@pytest.mark.parametrize(("number", "resent"), [(0, ["models", "journal"]), (1, ["journal"])])
+def test_a_shard_journals_where_it_decides(tmp_path: Path, number: int, resent: list[str]) -> None:
+    """Its entry names the partition of the last stage; only the school's snapshots are its own to publish."""
+    log = Log(2)
+    given = [msgspec.json.encode(payment(place)) for place in range(20)]
+    spread(log, [(place % 2, NOW, value, ()) for place, value in enumerate(given)])
+    job = Job(tmp_path, TOPOLOGY, SETTINGS, log, random.Random(1))
+    job.run()
+    worker = job.workers[number]
+
+    def committer() -> tuple[Committer, Slow]:
+        publisher = Slow()
+        publisher.at_once = True
+        parts = Parts(worker.shard, worker.learning, worker.store, publisher, Metrics(), SETTINGS)
+        return Committer(parts, lambda _: None), publisher
+
+    learner = Learner("fraud", fraud.learner, fraud.features)
+    encoded = learner.snapshot(1).encode(worker.store.secret)
+    taken = Taken([(MODELS + b"fraud", encoded)], {("outcomes", number): 5}, {"fraud": (1, learner.scorer())})
+
+    async def take_in() -> list[Outgoing]:
+        made, publisher = committer()
+        await made.take_in(taken)
+        return publisher.sent
+
+    async def resume() -> list[Outgoing]:
+        made, publisher = committer()
+        await made.resume()
+        return publisher.sent
+
+    (sent,) = asyncio.run(take_in())
+    entry = JournalEntry.decode(sent.keys[0], sent.values[0] or b"")
+    decided = log.end("stages.score", number)
+    assert decided > 0
+    assert entry.payments == {f"stages.score/{number}": decided}
+    assert (entry.outcomes, entry.models) == ({f"outcomes/{number}": 5}, {"fraud": 1})
+    worker.crash()
+    assert [outgoing.topic for outgoing in asyncio.run(resume())] == resent
+    job.close()
 
 
 def test_a_waiting_task_is_told_of_each_commit(bench: Bench) -> None:
