@@ -256,8 +256,7 @@ class Agents:
                     if task.lost or shard not in wanted:
                         await self._end(shard)
                 await self._opening.copy(frozenset())
-                for shard in sorted(wanted - self._tasks.keys()):
-                    await self._begin(shard)
+                await asyncio.gather(*(self._begin(shard) for shard in sorted(wanted - self._tasks.keys())))
                 await self._opening.copy(frozenset(self.app.consumer.standby) - wanted)
                 self.ready = bool(wanted)
         except BaseException as error:

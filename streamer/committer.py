@@ -54,7 +54,7 @@ class Committer:
         self._running: asyncio.Task[None] | None = None
         self._broken: BaseException | None = None
         self._last = self._last_sync = self._last_group = clock()
-        self._stale_group = False
+        self._stale_group = self._unsynced = False
         self.gate = asyncio.Lock()
         self.group_commit: GroupCommit | None = None
         self.committed = asyncio.Condition()
@@ -89,6 +89,12 @@ class Committer:
         if waited >= self._settings.interval_ms or self._engine.waiting_rows >= self._settings.max_dirty_rows:
             self._start()
 
+    async def idle(self) -> None:
+        """Make last, and tell the group, what the last commit of a burst has left for later."""
+        if self._running is None or self._running.done():
+            await self._sync()
+            await self._commit_group(force=False)
+
     async def commit(self) -> None:
         """Commit up to here, group offsets included; for a rebalance."""
         await self._settle()
@@ -114,7 +120,8 @@ class Committer:
             )
             writes.rows.append((JOURNAL, entry.encode()))
             faults.reach("take_in.cut")
-            await self._write(writes, deliveries)
+            # On the disk before anything depends on it: a power cut must not take back what is published.
+            await self._write(writes, deliveries, sync=True)
             faults.reach("take_in.written")
             await self._publish_models(taken.snapshots)
             faults.reach("take_in.models")
@@ -184,7 +191,17 @@ class Committer:
         self._last = self._clock()
         return writes, deliveries
 
-    async def _write(self, writes: WriteSet, deliveries: list[Awaitable[Delivered]]) -> None:
+    async def _sync(self, *, force: bool = False) -> None:
+        now = self._clock()
+        due = (now - self._last_sync) * 1000.0 >= self._settings.fsync_interval_ms
+        if self._unsynced and (force or due):
+            self._last_sync, self._unsynced = now, False
+            await asyncio.to_thread(self._store.sync)
+            faults.reach("commit.synced")
+
+    async def _write(
+        self, writes: WriteSet, deliveries: list[Awaitable[Delivered]], *, sync: bool = False
+    ) -> None:
         with self._breaking():
             faults.reach("commit.cut")
             for ends in await self._confirm(deliveries):
@@ -199,12 +216,9 @@ class Committer:
             self._store.commit(writes)
             faults.reach("commit.written")
             self._engine.written()
-        self._stale_group = True
+        self._stale_group = self._unsynced = True
         self._metrics.commit(len(writes.rows), self._clock() - began)
-        if (began - self._last_sync) * 1000.0 >= self._settings.fsync_interval_ms:
-            self._last_sync = began
-            await asyncio.to_thread(self._store.sync)
-            faults.reach("commit.synced")
+        await self._sync(force=sync)
         async with self.committed:
             self.committed.notify_all()
 

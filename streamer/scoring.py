@@ -34,10 +34,12 @@ class Answer:
     features: Outgoing | None = None
     actions: Counter[str] = field(default_factory=Counter)
     codes: Counter[str] = field(default_factory=Counter)
-    present: Mapping[str, int] = field(default_factory=dict)
+    present: Counter[str] = field(default_factory=Counter)
     unrated: Counter[str] = field(default_factory=Counter)
     forwarded: list[Outgoing] = field(default_factory=list)
     unreadable: list[str] = field(default_factory=list)
+    log_times: list[Int64] = field(default_factory=list)
+    """Record timestamps (ms) of the payments that were decided."""
 
 
 @dataclass(slots=True)
@@ -120,11 +122,11 @@ class Scoring:
         answer.decisions.keys += keys
         answer.decisions.values += values
         answer.decisions.headers += headers
-        answer.actions = Counter(actions)
-        answer.present = {
-            entity.name: int(np.logical_and.reduce([payments.text(key).present for key in entity.keys]).sum())
-            for entity in topology.all_entities
-        }
+        answer.actions.update(actions)
+        for entity in topology.all_entities:
+            present = np.logical_and.reduce([payments.text(key).present for key in entity.keys])
+            answer.present[entity.name] += int(present.sum())
+        answer.log_times.append(payments.log_time)
         if answer.features is not None:
             _emit(topology.features, given, answer.features)
         self._lap("encode")

@@ -8,8 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-import numpy as np
-
 from streamer import faults
 from streamer.batch import Records
 from streamer.committer import Committer, GroupCommit
@@ -156,13 +154,15 @@ class Task:
             log.error("%s", text)
         self._progress.set()
         metrics = parts.metrics
-        metrics.payments(len(records))
+        if records.topic == self._topics.payments:
+            metrics.payments(len(records))
         metrics.batch(len(records))
         metrics.decisions(answer.actions)
         metrics.rejections(self._topics.payments_rejected, answer.codes)
         metrics.entities_present(answer.present)
         metrics.missing_rates(answer.unrated)
-        metrics.latencies(time.time() - np.array(records.timestamps) / 1000.0)
+        for log_times in answer.log_times:
+            metrics.latencies(time.time() - log_times / 1000.0)
         return True
 
     async def learn_from(self, records: Records) -> bool:
@@ -230,6 +230,8 @@ class Task:
             await self._committer.tell()
             if parts.engine.changed:
                 self._committer.start_if_due()
+            else:
+                await self._committer.idle()
         clock = max(parts.store.progress.greatest.values(), default=0)
         while parts.learning.mature(clock):
             await self._learn()

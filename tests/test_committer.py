@@ -132,6 +132,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield bench_on(store)
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everything run, threads too, until it is so."""
+    while not condition():  # noqa: ASYNC110 - what is waited for has no event
+        await asyncio.sleep(0.001)
+
+
 async def turns(count: int = 20) -> None:
     """Let everything run that can."""
     for _ in range(count):
@@ -385,7 +391,7 @@ def test_taking_in_holds_the_stream_until_it_is_stored_and_journaled(bench: Benc
         await turns()
         assert (bench.publisher.topics, bench.stored) == (["decisions"], 0)
         bench.publisher.confirm(0)
-        await turns()
+        await until(lambda: len(bench.publisher.topics) > 1)
         assert (bench.publisher.topics, bench.stored) == (["decisions", "models"], 2)
         assert bench.store.progress.models == {"fraud": 1}
         assert positions_of(bench.store.progress) == {("payments", 0): 2, ("outcomes", 0): 5}
