@@ -64,6 +64,22 @@ class Site:
         return not self.connection.embedded and self.job.settings.state.changelog != "off"
 
 
+def check_guarantee(job: Job, *, embedded: bool) -> None:
+    """Refuse a guarantee that cannot be given; raises `ConfigError`."""
+    if job.guarantee != "transactions":
+        return
+    if embedded:
+        raise ConfigError(
+            f"Expected Kafka with --guarantee transactions, got {job.broker}: leave the option out, since on an"
+            " embedded log no answer is sent twice anyway"
+        )
+    if job.settings.state.changelog == "off":
+        raise ConfigError(
+            'Expected a changelog with --guarantee transactions, got `[state] changelog = "off"`: it is'
+            " written in the same transaction; set it to auto"
+        )
+
+
 def prepare_topics(job: Job, admin: Admin, *, embedded: bool) -> Mapping[str, int]:
     """Check the input topics and create the others; answers the partitions of all that are read.
 

@@ -12,7 +12,7 @@ from streamer.agents import Agents
 from streamer.drain import Drain
 from streamer.engine import warm_up
 from streamer.http import Pages, Readiness, StatusServer
-from streamer.job import Job, Site, prepare_topics
+from streamer.job import Job, Site, check_guarantee, prepare_topics
 from streamer.metrics import Metrics
 from streamer.opening import Opener
 from streamer.rates import read_rates
@@ -94,6 +94,7 @@ def run(job: Job) -> None:
     faults.arm(job.settings.testing.faults)
     rates = read_rates(job.settings.rates.file, job.topology.base_currency)
     with connect(job.broker, job.settings) as connection:
+        check_guarantee(job, embedded=connection.embedded)
         with closing(connection.admin()) as admin:
             partitions = prepare_topics(job, admin, embedded=connection.embedded)
         shards = 1 if connection.embedded else partitions[job.settings.topics.resolved.payments]

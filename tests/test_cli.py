@@ -104,6 +104,11 @@ WRONG: dict[str, tuple[list[str], str]] = {
     "URL of generate": (["generate", "--payments", "1", "--broker", "kafka:x"], "Expected kafka://host:port"),
     "URL of bench": (["bench", "--broker", "kafka:x"], "Expected kafka://host:port"),
     "no broker there": (["run", "good.py", "--broker", "kafka://localhost:1"], "no Kafka broker answers"),
+    "transactions on a log": (
+        ["run", "good.py", "--broker", "log://log", "--guarantee", "transactions"],
+        "Expected Kafka with --guarantee transactions, got log://log",
+    ),
+    "another guarantee": (["run", "good.py", "--broker", "log://log", "--guarantee", "never"], "--guarantee"),
     "no topology": (["run", "none.py", "--broker", "log://log"], "there is no topology file none.py"),
     "no topology to check": (["check", "none.py"], "there is no topology file none.py"),
     "wrong topology": (["check", "bad.py"], "bad.py:3: NameError: name 'blok' is not defined"),
