@@ -206,7 +206,9 @@ class Committer:
             faults.reach("commit.cut")
             for ends in await self._confirm(deliveries):
                 self._outputs.update(ends)
-            writes.progress = msgspec.structs.replace(writes.progress, outputs=nested(self._outputs))
+            writes.progress = msgspec.structs.replace(
+                writes.progress, outputs=nested(self._outputs), topics=self._store.progress.topics
+            )
             faults.reach("commit.confirmed")
             began = self._clock()
             if self._changelog is not None:

@@ -13,7 +13,7 @@ from streamer.metrics import Metrics
 from streamer.rates import RateTable
 from streamer.settings import Settings
 from streamer.stages import Chain, check_partitions
-from streamer.state.store import Store, positions_of
+from streamer.state.store import Progress, Store, positions_of
 from streamer.topology import Topology
 from streamer.transport.connect import Connection
 from streamer.transport.seam import Admin, TopicSpec
@@ -70,7 +70,7 @@ def check_guarantee(job: Job, *, embedded: bool) -> None:
         return
     if embedded:
         raise ConfigError(
-            f"Expected Kafka with --guarantee transactions, got {job.broker}: leave the option out, since on an"
+            f"Expected Kafka with --guarantee transactions, got {job.broker}: leave it out, since on an"
             " embedded log no answer is sent twice anyway"
         )
     if job.settings.state.changelog == "off":
@@ -122,6 +122,22 @@ def prepare_topics(job: Job, admin: Admin, *, embedded: bool) -> Mapping[str, in
         kept = [topics.changelog] if job.settings.state.changelog != "off" else []
         check_partitions([*read, *kept], {**partitions, **admin.partitions(kept)})
     return partitions
+
+
+def check_topics(progress: Progress, identities: Mapping[str, str]) -> dict[str, str]:
+    """Refuse topics that were made anew since they were read; answers what tells them all apart from now on.
+
+    Their offsets may have grown past the positions of the state: nothing else would tell.
+    """
+    for topic, identity in identities.items():
+        before = progress.topics.get(topic, identity)
+        if before != identity and progress.positions.get(topic):
+            raise StateError(
+                f"topic {topic} was deleted and created again (it had id {before}, and has {identity} now):"
+                " what the state has read of it is not what is there. Restore it, or start with an empty"
+                " state directory and a new --group"
+            )
+    return {**progress.topics, **identities}
 
 
 def tell_changes(job: Job, store: Store) -> None:

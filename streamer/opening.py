@@ -14,7 +14,7 @@ from streamer import faults
 from streamer.changelog import Changelog, transactional_id
 from streamer.engine import Engine
 from streamer.errors import StreamerError
-from streamer.job import Site, check_positions, tell_changes
+from streamer.job import Site, check_positions, check_topics, tell_changes
 from streamer.learning import Learning
 from streamer.metrics import Metrics
 from streamer.partitioning import partitions_of
@@ -236,12 +236,13 @@ class Opener:
                 if partition % self._site.shards == shard
             }
             check_positions(job, committed, store)
+            topics = check_topics(store.progress, admin.identities(list(self._site.partitions)))
             known = store.progress.outputs
             ends = {
                 topic: dict(admin.end_offsets(topic)) for topic in job.answer_topics if topic not in known
             }
-        if ends:
-            progress = msgspec.structs.replace(store.progress, outputs={**known, **ends})
+        if ends or topics != store.progress.topics:
+            progress = msgspec.structs.replace(store.progress, outputs={**known, **ends}, topics=topics)
             store.commit(WriteSet(progress, place=store.place))
 
     def _ends(self, topic: str, shard: int) -> Mapping[Position, int]:

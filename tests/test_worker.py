@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 
 from streamer import amount, total
-from streamer.job import Job, tell_changes
-from streamer.state.store import Store
+from streamer.errors import StateError
+from streamer.job import Job, check_topics, tell_changes
+from streamer.state.store import Progress, Store
 from tests.test_declared import topology, written
 from tests.test_engine import SETTINGS
 
@@ -31,3 +32,16 @@ def test_changed_declarations_are_told_at_the_start(tmp_path: Path, caplog: pyte
     )
     assert model == "model fraud: its inputs changed: forgets what it has learned"
     assert told(3) == []
+
+
+def test_a_topic_made_anew_is_refused() -> None:
+    """Not one of which nothing was read, and not where the broker tells no ids; later ones are noted."""
+    read = Progress(positions={"payments": {0: 7}}, topics={"payments": "a", "outcomes": "b"})
+    assert check_topics(read, {"payments": "a", "outcomes": "c", "stages.card": "d"}) == {
+        "payments": "a",
+        "outcomes": "c",
+        "stages.card": "d",
+    }
+    assert check_topics(read, {}) == read.topics
+    with pytest.raises(StateError, match=r"topic payments was deleted and created again .* id a.* z now"):
+        check_topics(read, {"payments": "z"})

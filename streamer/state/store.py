@@ -42,6 +42,8 @@ class Progress(msgspec.Struct, frozen=True, omit_defaults=True):
     """Payments partition, greatest event time in ms."""
     outputs: dict[str, dict[int, int]] = {}
     """Topic, partition, offset after the last answer delivered there; what follows is not committed."""
+    topics: dict[str, str] = {}
+    """What tells each topic that was read from a later one of the same name."""
     log_time: int = 0
     """Greatest record timestamp of a payment, in ms."""
     batches: int = 0
@@ -155,7 +157,7 @@ class Store:
     @property
     def empty(self) -> bool:
         """Whether no engine has committed anything yet."""
-        return msgspec.structs.replace(self.progress, outputs={}) == Progress()
+        return msgspec.structs.replace(self.progress, outputs={}, topics={}) == Progress()
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of `keys`, in order, `None` where there is none."""

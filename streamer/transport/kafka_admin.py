@@ -17,6 +17,8 @@ _RETRY_FIRST_S = 0.05
 _RETRY_MOST_S = 1.0
 _REMEDY = "Start one with `scripts/kafka start`, or name another with --broker"
 
+_NO_ID = "00000000-0000-0000-0000-000000000000"
+
 Answer = TypeVar("Answer")
 
 
@@ -55,6 +57,12 @@ class KafkaAdmin:
         """Partitions of each topic that exists; absent ones are left out."""
         described = self._ask(lambda: self._client.describe_topics(list(topics)))
         return {topic["name"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+
+    def identities(self, topics: Sequence[str]) -> Mapping[str, str]:
+        """The topic ids, of brokers that have them (since 2.8)."""
+        described = self._ask(lambda: self._client.describe_topics(list(topics)))
+        found = {topic["name"]: str(topic.get("topic_id") or _NO_ID) for topic in described}
+        return {name: identity for name, identity in found.items() if identity != _NO_ID}
 
     def create(self, specs: Sequence[TopicSpec]) -> None:
         """Create the topics that do not exist yet, and wait until they can be used."""

@@ -28,6 +28,10 @@ class LogAdmin:
         """Return the next offset of each partition."""
         return self._log.end_offsets(topic)
 
+    def identities(self, topics: Sequence[str]) -> Mapping[str, str]:  # noqa: ARG002 - see `Admin`
+        """Nothing: topics of an embedded log are not deleted."""
+        return {}
+
     def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """Return the group's committed offsets; partitions without one are left out."""
         return self._log.committed(group, topic)

@@ -64,6 +64,9 @@ class Admin(Protocol):
     def end_offsets(self, topic: str) -> Mapping[int, int]:
         """The next offset of each partition."""
 
+    def identities(self, topics: Sequence[str]) -> Mapping[str, str]:
+        """What tells each topic from another one of the same name, as far as that is known."""
+
     def committed(self, group: str, topic: str) -> Mapping[int, int]:
         """The group's committed offsets; partitions without one are left out."""
 
