@@ -19,7 +19,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked `kafka` where no broker is named."""
+    """Skip the tests marked `kafka` where no broker is named; keep those together that share long runs."""
+    for item in items:
+        if "end_to_end" in item.path.parts:
+            item.add_marker(pytest.mark.xdist_group("end_to_end"))
     if BROKER:
         return
     skip = pytest.mark.skip(reason="set KAFKA_BROKER=localhost:9092 (see scripts/kafka) to run this test")
