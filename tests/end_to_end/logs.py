@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamer.batch import Outgoing
 from streamer.state.log import Log
+from streamer.transport.kafka_admin import KafkaAdmin
 
 MAX_BYTES = 16 << 20
 CHUNK = 1_000
@@ -132,6 +133,11 @@ class KafkaPlace:
     def read_committed(self, topic: str) -> list[list[Got]]:
         """Read everything in all partitions of a topic but what belongs to no finished transaction."""
         return asyncio.run(self._read(f"{self.prefix}{topic}", "read_committed"))
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The offsets of a topic that a group has committed."""
+        with closing(KafkaAdmin([self.server])) as admin:
+            return dict(admin.committed(group, f"{self.prefix}{topic}"))
 
     @contextmanager
     def topics(self) -> Iterator[None]:

@@ -20,8 +20,10 @@ from .storm import Storm, storm
 from .watch import Watch
 
 EVENTS = ("kill", "add", "stop", "kill_for_good", "pause", "empty")
+NOTHING = "nothing"
 PATIENCE_S = 120.0
 POLL_S = 0.05
+QUIET_S = 1.0
 FEED_S = 0.25
 DECISIONS_FIRST = 50
 INTERVALS = (5, 50)
@@ -226,6 +228,7 @@ def torture_fleet(
             feeder.thread.start()
             try:
                 fleet.wait_for(lambda: len(watch.seen) >= DECISIONS_FIRST, "the first answers")
+                run.happened.append(Happened(NOTHING, "", time.time()))
                 for number in range(plan.events):
                     event = plan.only[number % len(plan.only)]
                     _happen(event, fleet, run, draws, tell)
@@ -237,7 +240,9 @@ def torture_fleet(
                     fleet.check()
                     time.sleep(POLL_S)
                 fleet.wait_for(lambda: len(watch.seen) >= plan.payments, "all answers")
-                fleet.wait_for(lambda: fleet.lag() == 0.0, "a lag of 0")
+                fleet.wait_for(lambda: _taken_in(run), "outcomes to be taken in")
+                quiet = Quiet(fleet)
+                fleet.wait_for(quiet.look, "a lag of 0")
             finally:
                 feeder.stopped.set()
                 feeder.thread.join()
@@ -278,6 +283,25 @@ def _happen(
         if event == "empty":
             fleet.empty(name)
         fleet.start(name)
+
+
+class Quiet:
+    """Whether nothing has been left to do for a while: what others are told of comes a moment later."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._looks = 0
+
+    def look(self) -> bool:
+        """Look once more."""
+        self._looks = self._looks + 1 if self._fleet.lag() == 0.0 else 0
+        return self._looks * POLL_S >= QUIET_S
+
+
+def _taken_in(run: FleetRun) -> bool:
+    """Whether the group has committed all outcomes, which it does once what they tell is stored."""
+    committed = run.place.committed(f"{run.place.prefix}fleet", "outcomes")
+    return all(committed.get(partition, 0) > offset for partition, offset in run.outcomes)
 
 
 def _pause(fleet: Fleet, name: str, seconds: float) -> None:

@@ -46,6 +46,7 @@ def fleet_report(run: FleetRun, command: str) -> Report:
         expected = oracle.follow(inputs, chain, topics, versions, snapshots)
     except (AssertionError, StreamerError) as error:
         return Report(figures, [str(error)])
+    failures += oracle.problems
     judge = Judge(inputs, expected, constants())
     verdict = judge.judge(outputs)
     failures += [
