@@ -26,7 +26,7 @@ class Drain:
 
     def has_passed(self, moment_ms: int) -> bool:
         """Whether it is known that what was there at `moment_ms` (since 1970) has passed."""
-        return moment_ms <= self._passed_ms
+        return moment_ms < self._passed_ms
 
     async def passed(self) -> None:
         """Wait until what is there now has passed."""
