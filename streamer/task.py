@@ -213,7 +213,7 @@ class Task:
                 await self._learn()
             else:
                 if self._upstream is not None and not self._upstream.has_passed(moment_ms):
-                    await self._upstream.passed()
+                    await self._passed(self._upstream)
                     ends = self._payment_ends()
                 await self._until(lambda: self._has_reached(ends))  # noqa: B023 - waited for here
                 all_there = True
@@ -300,6 +300,15 @@ class Task:
         stored = positions_of(self.parts.store.progress)
         known = len(ends) == len(self._partitions[self.parts.engine.decides_from])
         return known and all(stored.get(position, 0) >= end for position, end in ends.items())
+
+    async def _passed(self, upstream: Upstream) -> None:
+        """Wait for it no longer than the partitions are ours: what it waits for may be our own work."""
+        passing = asyncio.ensure_future(upstream.passed())
+        try:
+            await self._until(passing.done)
+            passing.result()
+        finally:
+            passing.cancel()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

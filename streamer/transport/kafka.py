@@ -109,6 +109,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         # While the records of one partition wait here, the others of its broker are not to wait for long.
         self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
 
+    async def on_thread_stop(self) -> None:
+        """Leave the group: others go on at once, not after the session of a member that may come back."""
+        if self._consumer is not None:
+            # aiokafka keeps members known by an instance from leaving.
+            self._consumer._coordinator._group_instance_id = None
+        await super().on_thread_stop()
+
     async def fetch(self, partitions: frozenset[TP], wakes: int, seconds: float) -> dict[TP, Records]:
         """Wait for records as `BatchConsumer.fetch` says."""
         return await self.call_thread(self._fetch, partitions, wakes, seconds)  # type: ignore[no-any-return]

@@ -132,7 +132,8 @@ class Fleet:
         self.workers.pop(name).kill()
 
     def stop(self, name: str) -> None:
-        """End it with SIGTERM; raises AssertionError where it does not end well."""
+        """End it with SIGTERM once it heeds signals; raises AssertionError where it does not end well."""
+        self.wait_for(lambda: self.workers[name].heeds_signals, f"{name} to run")
         worker = self.workers.pop(name)
         status = worker.stop()
         if status != 0:
