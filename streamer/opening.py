@@ -111,7 +111,14 @@ class Opener:
             topic = job.settings.topics.resolved.changelog
             changelog = Changelog(transactions, store, topic=topic, shard=shard, restored=restored)
             await changelog.begin()
-        await asyncio.to_thread(self._check, store, shard)
+        ends = await asyncio.to_thread(self._check, store, shard)
+        if ends:
+            outputs = {**store.progress.outputs, **ends}
+            writes = WriteSet(msgspec.structs.replace(store.progress, outputs=outputs), place=store.place)
+            if changelog is not None:
+                # A state that its changelog knows nothing of would be in the way of the next owner's.
+                await changelog.commit(writes)
+            store.commit(writes)
         if shard == 0:
             tell_changes(job, store)
         engine = self._engine(store, shard)
@@ -120,9 +127,9 @@ class Opener:
         )
         for snapshot in learning.snapshots():
             engine.restore_scorer(snapshot.model, snapshot.version, snapshot.scorer())
-        ends = await asyncio.to_thread(self._ends, engine.decides_from, shard)
+        present = await asyncio.to_thread(self._ends, engine.decides_from, shard)
         published = await Published.recall(
-            site.connection, job.answer_topics, store.progress, ends, lambda key: self._decides(shard, key)
+            site.connection, job.answer_topics, store.progress, present, lambda key: self._decides(shard, key)
         )
         if published.waits:
             log.warning("%s decisions were sent but not committed; they are not sent again", published.waits)
@@ -180,7 +187,11 @@ class Opener:
         job = self._site.job
         name = transactional_id(job.group, job.settings.topics.prefix, shard)
         transactions = ThreadedTransactions(self._kafka.transactions(name), self._thread)
-        await transactions.start()
+        try:
+            await transactions.start()
+        except BaseException:
+            await transactions.stop()
+            raise
         return transactions
 
     async def _restore(self, shard: int, path: Path) -> Restored:
@@ -225,8 +236,8 @@ class Opener:
             stop.set()
             await following
 
-    def _check(self, store: Store, shard: int) -> None:
-        """Refuse a state that the group has gone beyond; note where outputs end that it never wrote to."""
+    def _check(self, store: Store, shard: int) -> Mapping[str, dict[int, int]]:
+        """Refuse a state that the group has gone beyond; answers where outputs end that it never wrote to."""
         job = self._site.job
         payments = job.settings.topics.resolved.payments
         with closing(self._site.connection.admin()) as admin:
@@ -237,12 +248,9 @@ class Opener:
             }
             check_positions(job, committed, store)
             known = store.progress.outputs
-            ends = {
+            return {
                 topic: dict(admin.end_offsets(topic)) for topic in job.answer_topics if topic not in known
             }
-        if ends:
-            progress = msgspec.structs.replace(store.progress, outputs={**known, **ends})
-            store.commit(WriteSet(progress, place=store.place))
 
     def _ends(self, topic: str, shard: int) -> Mapping[Position, int]:
         """The present ends of the shard's partitions of a topic."""

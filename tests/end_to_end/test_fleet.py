@@ -1,4 +1,4 @@
-"""Workers that share the partitions of one topic come, go, die and sleep: nothing is lost or counted twice."""
+"""Workers that share partitions come, go, die and sleep: nothing is lost or counted twice."""
 
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def events(*names: str, **more: Any) -> FleetPlan:
 
 
 def test_workers_come_go_die_and_sleep(broker: str, topic_prefix: str, tmp_path: Path) -> None:
-    """Partitions go on elsewhere, from the changelog; who slept past its session neither commits nor replaces.
+    """Partitions go on elsewhere, from the changelog; who slept past its session replaces nothing.
 
     What such a worker still sends is a repeat that its source position tells, with the same bytes.
     """
@@ -46,7 +46,7 @@ def test_workers_come_go_die_and_sleep(broker: str, topic_prefix: str, tmp_path:
 
 
 def test_transactions_answer_once_over_kills(broker: str, topic_prefix: str, tmp_path: Path) -> None:
-    """A reader of finished transactions sees each answer once, and the fleet comes to rest with a lag of 0."""
+    """A reader of finished transactions sees each answer once; at rest there is a lag of 0."""
     plan = events("kill", "empty", guarantee="transactions")
     assert figures_of(plan, broker, topic_prefix, tmp_path)["doubled_in_output"] == 0
 
