@@ -22,7 +22,7 @@ from streamer.parts import Parts
 from streamer.published import Published
 from streamer.restore import Restored, RestoreProgress, Restorer
 from streamer.shard import Shard
-from streamer.state.store import Position, Store, WriteSet
+from streamer.state.store import Position, Progress, Store, WriteSet
 from streamer.transport.connect import KafkaConnection
 from streamer.transport.seam import Publisher, Transactions
 from streamer.transport.threaded import LoopThread, ThreadedTransactions
@@ -128,8 +128,9 @@ class Opener:
         for snapshot in learning.snapshots():
             engine.restore_scorer(snapshot.model, snapshot.version, snapshot.scorer())
         present = await asyncio.to_thread(self._ends, engine.decides_from, shard)
+        seen = await asyncio.to_thread(self._seen, store.progress, shard)
         published = await Published.recall(
-            site.connection, job.answer_topics, store.progress, present, lambda key: self._decides(shard, key)
+            site.connection, job.answer_topics, seen, present, lambda key: self._decides(shard, key)
         )
         if published.waits:
             log.warning("%s decisions were sent but not committed; they are not sent again", published.waits)
@@ -251,6 +252,23 @@ class Opener:
             return {
                 topic: dict(admin.end_offsets(topic)) for topic in job.answer_topics if topic not in known
             }
+
+    def _seen(self, progress: Progress, shard: int) -> Progress:
+        """From where on answers of a shard may stand in the outputs that it does not remember.
+
+        One of several decides payments that it has long read, so their positions tell nothing. Decisions and
+        features lie in its own partition, since payment_id is their key.
+        """
+        site, topics = self._site, self._site.job.settings.topics.resolved
+        if site.shards == 1:
+            return progress
+        outputs = {topic: dict(ends) for topic, ends in progress.outputs.items()}
+        with closing(site.connection.admin()) as admin:
+            for topic in (topics.decisions, topics.features):
+                ends = admin.end_offsets(topic) if topic in site.job.answer_topics else {}
+                if len(ends) == site.shards:
+                    outputs[topic] = {**ends, shard: outputs.get(topic, {}).get(shard, 0)}
+        return msgspec.structs.replace(progress, positions={}, outputs=outputs)
 
     def _ends(self, topic: str, shard: int) -> Mapping[Position, int]:
         """The present ends of the shard's partitions of a topic."""

@@ -26,7 +26,7 @@ POLL_S = 0.05
 QUIET_S = 1.0
 FEED_S = 0.25
 DECISIONS_FIRST = 50
-INTERVALS = (5, 50)
+INTERVALS = (20, 50)
 LEAST_GAP_S, MOST_GAP_S = 0.5, 8.0
 
 
@@ -113,7 +113,7 @@ class Fleet:
         arguments += ["--guarantee", plan.guarantee]
         env = environment(
             place.prefix,
-            BUFFERS_BATCH_MAX_RECORDS=str(self._draws.choice((10, 100, 1_000))),
+            BUFFERS_BATCH_MAX_RECORDS=str(self._draws.choice((100, 1_000))),
             COMMIT_INTERVAL_MS=str(self._draws.choice(INTERVALS)),
             COMMIT_GROUP_COMMIT_INTERVAL_MS="100",
             COMMIT_FSYNC_INTERVAL_MS="500",
