@@ -68,6 +68,7 @@ class Agents:
         self._shards = shards
         self._tasks: dict[int, Task] = {}
         self._assigning = asyncio.Lock()
+        self._openings: set[asyncio.Task[None]] = set()
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
         self.ready = False
@@ -104,10 +105,10 @@ class Agents:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         self.ready = False
         self._stopping = True
-        for task in waiting:
+        for task in (*waiting, *self._openings):
             task.cancel()
         # The tick may be in the middle of a commit, which must not be torn.
-        await asyncio.gather(*waiting, tick, return_exceptions=True)
+        await asyncio.gather(*waiting, *self._openings, tick, return_exceptions=True)
         failure = self.failure or self.app.crash_reason
         try:
             if failure is None:
@@ -208,15 +209,19 @@ class Agents:
     def _lose(self, task: Task, error: Fenced) -> None:
         """Give a task up that another worker has; a rebalance has to follow, or something else is wrong."""
         if not task.lost:
-            log.warning("%s", error)
             task.lose()
-            rebalances = self._rebalances
+            self._expect_rebalance(error)
 
-            def look() -> None:
-                if rebalances == self._rebalances and not self._stopping:
-                    self.fail(error)
+    def _expect_rebalance(self, error: Fenced) -> None:
+        """Say that another worker has a shard; the group has to tell the same before long."""
+        log.warning("%s", error)
+        rebalances = self._rebalances
 
-            asyncio.get_running_loop().call_later(self._patience_s, look)
+        def look() -> None:
+            if rebalances == self._rebalances and not self._stopping:
+                self.fail(error)
+
+        asyncio.get_running_loop().call_later(self._patience_s, look)
 
     def _failed(self, shard: int, error: BaseException) -> None:
         """What a task tells of what went wrong beside the stream."""
@@ -256,7 +261,7 @@ class Agents:
                     if task.lost or shard not in wanted:
                         await self._end(shard)
                 await self._opening.copy(frozenset())
-                await asyncio.gather(*(self._begin(shard) for shard in sorted(wanted - self._tasks.keys())))
+                await self._begin_all(wanted - self._tasks.keys())
                 await self._opening.copy(frozenset(self.app.consumer.standby) - wanted)
                 self.ready = bool(wanted)
         except BaseException as error:
@@ -269,12 +274,31 @@ class Agents:
         if self.ready:
             self.assigned.set()
 
+    async def _begin_all(self, shards: Collection[int]) -> None:
+        """Begin with these shards at once; what one fails of, or a stop, ends the others."""
+        if not shards or self._stopping:
+            return
+        openings = [asyncio.ensure_future(self._begin(shard)) for shard in sorted(shards)]
+        self._openings.update(openings)
+        try:
+            await asyncio.wait(openings, return_when=asyncio.FIRST_EXCEPTION)
+        finally:
+            for opening in openings:
+                opening.cancel()
+            ended = await asyncio.gather(*openings, return_exceptions=True)
+            self._openings.difference_update(openings)
+        for error in sorted(
+            (each for each in ended if each is not None),
+            key=lambda each: isinstance(each, asyncio.CancelledError),
+        ):
+            raise error
+
     async def _begin(self, shard: int) -> None:
         partitions = {topic: range(shard, count, self._shards) for topic, count in self._partitions.items()}
         try:
             parts = await self._opening.open(shard)
         except Fenced as error:
-            log.warning("%s", error)  # it went to another worker meanwhile, as the next rebalance tells
+            self._expect_rebalance(error)  # it went to another worker meanwhile
             return
         failed = partial(self._failed, shard)
         consumer = self.app.consumer
@@ -314,6 +338,8 @@ async def _for_ever() -> None:
 
 class _App(faust.App):
     """A Faust app that keeps nothing of its own on disk."""
+
+    logger = logging.getLogger("faust.app")
 
     def _create_directories(self) -> None:
         """No directories: state is the store's."""

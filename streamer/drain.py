@@ -2,12 +2,23 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
+from typing import Protocol
 
 from streamer.transport.seam import Admin
 
 POLL_S = 0.25
+
+
+class Topics(Protocol):
+    """Where the topics of a chain are looked at."""
+
+    def admin(self) -> Admin:
+        """Make an admin; raises `ConfigError` where nothing answers."""
+
+    async def is_read(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+        """Whether no record is left from `positions` up to `ends`."""
 
 
 class Drain:
@@ -17,8 +28,8 @@ class Drain:
     moment, the next one's end of now has all of that.
     """
 
-    def __init__(self, admin: Callable[[], Admin], group: str, topics: Sequence[str]) -> None:
-        self._admin = admin
+    def __init__(self, log: Topics, group: str, topics: Sequence[str]) -> None:
+        self._log = log
         self._group = group
         self._topics = topics
         self._turn = asyncio.Lock()
@@ -26,27 +37,29 @@ class Drain:
 
     def has_passed(self, moment_ms: int) -> bool:
         """Whether it is known that what was there at `moment_ms` (since 1970) has passed."""
-        return moment_ms <= self._passed_ms
+        return moment_ms < self._passed_ms
 
     async def passed(self) -> None:
         """Wait until what is there now has passed."""
-        now = int(time.time() * 1000)
+        asked = int(time.time() * 1000)
         async with self._turn:
-            if self.has_passed(now):
+            if self.has_passed(asked):
                 return
             now = int(time.time() * 1000)
-            with closing(await asyncio.to_thread(self._admin)) as admin:
+            with closing(await asyncio.to_thread(self._log.admin)) as admin:
                 for topic in self._topics:
                     ends = await asyncio.to_thread(admin.end_offsets, topic)
                     await self._committed(admin, topic, ends)
             self._passed_ms = now
 
     async def _committed(self, admin: Admin, topic: str, ends: Mapping[int, int]) -> None:
+        before: Mapping[int, int] = {}
         while True:
-            if _reached(await asyncio.to_thread(admin.committed, self._group, topic), ends):
+            committed = await asyncio.to_thread(admin.committed, self._group, topic)
+            if all(committed.get(partition, 0) >= end for partition, end in ends.items()):
                 return
+            # Where it stands still, there may be nothing but what ends transactions, which nobody is given.
+            if committed == before and await self._log.is_read(topic, committed, ends):
+                return
+            before = committed
             await asyncio.sleep(POLL_S)
-
-
-def _reached(committed: Mapping[int, int], ends: Mapping[int, int]) -> bool:
-    return all(committed.get(partition, 0) >= end for partition, end in ends.items())

@@ -22,7 +22,7 @@ from streamer.parts import Parts
 from streamer.published import Published
 from streamer.restore import Restored, RestoreProgress, Restorer
 from streamer.shard import Shard
-from streamer.state.store import Position, Store, WriteSet
+from streamer.state.store import Position, Progress, Store, WriteSet
 from streamer.transport.connect import KafkaConnection
 from streamer.transport.seam import Publisher, Transactions
 from streamer.transport.threaded import LoopThread, ThreadedTransactions
@@ -111,7 +111,13 @@ class Opener:
             topic = job.settings.topics.resolved.changelog
             changelog = Changelog(transactions, store, topic=topic, shard=shard, restored=restored)
             await changelog.begin()
-        await asyncio.to_thread(self._check, store, shard)
+        begun = await asyncio.to_thread(self._check, store, shard)
+        if begun != store.progress:
+            writes = WriteSet(begun, place=store.place)
+            if changelog is not None:
+                # A state that its changelog knows nothing of would be in the way of the next owner's.
+                await changelog.commit(writes)
+            store.commit(writes)
         if shard == 0:
             tell_changes(job, store)
         engine = self._engine(store, shard)
@@ -120,9 +126,10 @@ class Opener:
         )
         for snapshot in learning.snapshots():
             engine.restore_scorer(snapshot.model, snapshot.version, snapshot.scorer())
-        ends = await asyncio.to_thread(self._ends, engine.decides_from, shard)
+        present = await asyncio.to_thread(self._ends, engine.decides_from, shard)
+        seen = await asyncio.to_thread(self._seen, store.progress, shard)
         published = await Published.recall(
-            site.connection, job.answer_topics, store.progress, ends, lambda key: self._decides(shard, key)
+            site.connection, job.answer_topics, seen, present, lambda key: self._decides(shard, key)
         )
         if published.waits:
             log.warning("%s decisions were sent but not committed; they are not sent again", published.waits)
@@ -180,7 +187,11 @@ class Opener:
         job = self._site.job
         name = transactional_id(job.group, job.settings.topics.prefix, shard)
         transactions = ThreadedTransactions(self._kafka.transactions(name), self._thread)
-        await transactions.start()
+        try:
+            await transactions.start()
+        except BaseException:
+            await transactions.stop()
+            raise
         return transactions
 
     async def _restore(self, shard: int, path: Path) -> Restored:
@@ -225,8 +236,8 @@ class Opener:
             stop.set()
             await following
 
-    def _check(self, store: Store, shard: int) -> None:
-        """Refuse a state that the group has gone beyond; note where outputs end that it never wrote to."""
+    def _check(self, store: Store, shard: int) -> Progress:
+        """Refuse a state that does not fit; answers its progress with all topics that it reads and writes."""
         job = self._site.job
         payments = job.settings.topics.resolved.payments
         with closing(self._site.connection.admin()) as admin:
@@ -238,12 +249,26 @@ class Opener:
             check_positions(job, committed, store)
             topics = check_topics(store.progress, admin.identities(list(self._site.partitions)))
             known = store.progress.outputs
-            ends = {
-                topic: dict(admin.end_offsets(topic)) for topic in job.answer_topics if topic not in known
-            }
-        if ends or topics != store.progress.topics:
-            progress = msgspec.structs.replace(store.progress, outputs={**known, **ends}, topics=topics)
-            store.commit(WriteSet(progress, place=store.place))
+            new = [topic for topic in job.answer_topics if topic not in known]
+            ends = {topic: dict(admin.end_offsets(topic)) for topic in new}
+        return msgspec.structs.replace(store.progress, outputs={**known, **ends}, topics=topics)
+
+    def _seen(self, progress: Progress, shard: int) -> Progress:
+        """From where on answers of a shard may stand in the outputs that it does not remember.
+
+        One of several decides payments that it has long read, so their positions tell nothing. Decisions and
+        features lie in its own partition, since payment_id is their key.
+        """
+        site, topics = self._site, self._site.job.settings.topics.resolved
+        if site.shards == 1:
+            return progress
+        outputs = {topic: dict(ends) for topic, ends in progress.outputs.items()}
+        with closing(site.connection.admin()) as admin:
+            for topic in (topics.decisions, topics.features):
+                ends = admin.end_offsets(topic) if topic in site.job.answer_topics else {}
+                if len(ends) == site.shards:
+                    outputs[topic] = {**ends, shard: outputs.get(topic, {}).get(shard, 0)}
+        return msgspec.structs.replace(progress, positions={}, outputs=outputs)
 
     def _ends(self, topic: str, shard: int) -> Mapping[Position, int]:
         """The present ends of the shard's partitions of a topic."""

@@ -124,6 +124,8 @@ class Count:
 
     def process(self, records: Records, answer: Answer) -> None:
         """Take rows in."""
+        # The clock of before, since rows of a message may be older than its own; others may be days behind.
+        self.features.keep(self.inbox.clock)
         parts, answer.unreadable = self.inbox.receive(records)
         for part in parts:
             rows, payments = part.rows, _read(self._reader, part.rows)

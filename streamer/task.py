@@ -24,9 +24,6 @@ JOIN_AT_ONCE = 256
 
 TICK_S = 0.05
 
-CLOCKS_DIFFER_MS = 5_000
-"""By no more, it is taken, does the clock of who sends outcomes lag behind ours."""
-
 log = logging.getLogger(__name__)
 
 _NOTHING = Records("", 0, [], [], [], [], [], 0)
@@ -82,7 +79,7 @@ class Task:
         self._stopping = False
         self.lost = False
         self._revocations = 0
-        self._outcomes: asyncio.Queue[tuple[int, Records]] = asyncio.Queue()
+        self._outcomes: asyncio.Queue[tuple[int, int, Records]] = asyncio.Queue()
         self._learner: asyncio.Task[None] | None = None
 
     async def start(self, group_commit: GroupCommit) -> None:
@@ -109,7 +106,7 @@ class Task:
         self._stopping = True
         self._revocations += 1
         if self._learner is not None:
-            self._outcomes.put_nowait((-1, _NOTHING))
+            self._outcomes.put_nowait((-1, 0, _NOTHING))
             await asyncio.wait([self._learner])
         await self._committer.stop()
 
@@ -170,16 +167,17 @@ class Task:
 
         Outcomes may have to wait for their payments, and nobody else's are to wait for that.
         """
-        self._outcomes.put_nowait((self._revocations, records))
+        # Their own timestamps say nothing: those of a backfill are of the past.
+        self._outcomes.put_nowait((self._revocations, int(time.time() * 1000), records))
         return True
 
     async def _learn_in_turn(self) -> None:
         try:
             while not self._stopping:
-                revocations, records = await self._outcomes.get()
+                revocations, moment_ms, records = await self._outcomes.get()
                 if revocations == self._revocations:
                     with contextlib.suppress(_RevokedError):
-                        await self._join(records)
+                        await self._join(records, moment_ms)
                 if revocations == self._revocations:
                     self._done(records)
         except asyncio.CancelledError:
@@ -187,7 +185,8 @@ class Task:
         except Exception as error:  # noqa: BLE001 - a task that dies silently would stop learning
             self._on_failure(error)
 
-    async def _join(self, records: Records) -> None:
+    async def _join(self, records: Records, moment_ms: int) -> None:
+        """Join outcomes that were there at `moment_ms`, as were the payments that they are of."""
         learning = self.parts.learning
         if records.topic != self._topics.outcomes:
             for text in learning.hear(records):
@@ -213,10 +212,8 @@ class Task:
                 at += len(part)
                 await self._learn()
             else:
-                if self._upstream is not None and not self._upstream.has_passed(
-                    max(records.timestamps) + CLOCKS_DIFFER_MS
-                ):
-                    await self._upstream.passed()
+                if self._upstream is not None and not self._upstream.has_passed(moment_ms):
+                    await self._passed(self._upstream)
                     ends = self._payment_ends()
                 await self._until(lambda: self._has_reached(ends))  # noqa: B023 - waited for here
                 all_there = True
@@ -303,6 +300,15 @@ class Task:
         stored = positions_of(self.parts.store.progress)
         known = len(ends) == len(self._partitions[self.parts.engine.decides_from])
         return known and all(stored.get(position, 0) >= end for position, end in ends.items())
+
+    async def _passed(self, upstream: Upstream) -> None:
+        """Wait for it no longer than the partitions are ours: what it waits for may be our own work."""
+        passing = asyncio.ensure_future(upstream.passed())
+        try:
+            await self._until(passing.done)
+            passing.result()
+        finally:
+            passing.cancel()
 
     async def _until(self, condition: Callable[[], bool]) -> None:
         while not condition():

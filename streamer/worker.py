@@ -44,7 +44,7 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
     if site.shards > 1:
         chain = Chain.of(job.topology, job.settings.topics)
         learning += [chain.learn, chain.models]
-        upstream = Drain(site.connection.admin, job.group, chain.topics)
+        upstream = Drain(site.connection, job.group, chain.topics)
     publisher = site.connection.publisher()
     await publisher.start()
     with LoopThread() as thread:

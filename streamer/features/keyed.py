@@ -202,6 +202,10 @@ class EntityTable:
         """Answer a batch as `update` does, and count none of it."""
         self._answer(prepared, np.zeros(len(prepared.batch), np.bool_), out, column)
 
+    def keep(self, horizon: int) -> None:
+        """Give no event up from now on that a payment at `horizon` (ms) or later could ask for."""
+        self._state.meta[HORIZON] = horizon
+
     def count(self, prepared: Prepared, horizon: int) -> None:
         """Count a batch without an answer, and with a `horizon` of its own."""
         text, hashes = prepared.keys(self._compiled.entity.keys)

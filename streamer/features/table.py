@@ -128,6 +128,14 @@ class Features:
             column += table.width
         return out
 
+    def keep(self, horizon: int) -> None:
+        """From now on no payment comes that is older than `horizon` (ms) by more than the allowed lateness.
+
+        Without it, none comes that is so much older than the newest of its keys.
+        """
+        for table in self._tables:
+            table.keep(horizon)
+
     def know(self, batch: Columns, horizon: int) -> None:
         """Count payments as frauds of their keys, at event times that are when each became known as one.
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Protocol, Self
 
-from aiokafka import AIOKafkaConsumer, errors
+from aiokafka import AIOKafkaConsumer, TopicPartition, errors
 
 from streamer.batch import Records
 from streamer.errors import ConfigError, StreamerError
@@ -22,6 +22,7 @@ from streamer.transport.seam import Admin, Publisher
 _SERVERS = re.compile(r"[^/,\s:]+:\d{1,5}(,[^/,\s:]+:\d{1,5})*|\[[0-9a-fA-F:]+\]:\d{1,5}")
 
 TAIL_WAIT_MS = 1_000
+LOOK_MS = 300
 TAIL_RECORDS = 10_000
 TAIL_BYTES = 1 << 24
 
@@ -46,6 +47,9 @@ class Connection(Protocol):
 
         An offset that is no longer, or not yet, in the topic counts as its first.
         """
+
+    async def is_read(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+        """Whether no record is left from `positions` up to `ends`, by partition; where unknown, from 0."""
 
     def __enter__(self) -> Self:
         """Hold what has to stay open."""
@@ -129,6 +133,33 @@ class KafkaConnection:
         finally:
             await consumer.stop()
 
+    async def is_read(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+        """As `Connection.is_read`; `False` also while a transaction is open there."""
+        left = {
+            TopicPartition(topic, number): end
+            for number, end in ends.items()
+            if positions.get(number, 0) < end
+        }
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers.split(","),
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            **self._settings.kafka.security(),
+        )
+        try:
+            await consumer.start()
+            consumer.assign(list(left))
+            for partition in left:
+                consumer.seek(partition, positions.get(partition.partition, 0))
+            found = await consumer.getmany(timeout_ms=LOOK_MS)
+            if any(records[0].offset < left[partition] for partition, records in found.items()):
+                return False
+            return all([await consumer.position(partition) >= end for partition, end in left.items()])
+        except errors.KafkaError as error:
+            raise StreamerError(f"topic {topic} could not be read: {error!r}") from error
+        finally:
+            await consumer.stop()
+
     def __enter__(self) -> Self:
         return self
 
@@ -169,6 +200,11 @@ class LogConnection:
                     records = held.fetch(topic, partition, offset, TAIL_RECORDS, TAIL_BYTES)
                     offset = records.offsets[-1] + 1
                     yield records
+
+    async def is_read(self, topic: str, positions: Mapping[int, int], ends: Mapping[int, int]) -> bool:
+        """As `Connection.is_read`; an embedded log has nothing but records."""
+        del topic
+        return all(positions.get(partition, 0) >= end for partition, end in ends.items())
 
     def __enter__(self) -> Self:
         self._held = Log.open(self._directory)

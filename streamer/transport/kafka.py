@@ -65,9 +65,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     consumer: "Consumer"
     assignor: ShardAssignor
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._taken = {}
+
     # The assignment whose positions are the store's. Records of any other are aiokafka's guess: never taken.
     _placed: object = None
     _places = 0
+    # The offset after the last record taken of each partition, `None` while more are being taken.
+    _taken: dict[TopicPartition, int | None]
     _waiter: asyncio.Future[None] | None = None
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
@@ -102,6 +108,13 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         await super().on_start()
         # While the records of one partition wait here, the others of its broker are not to wait for long.
         self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
+
+    async def on_thread_stop(self) -> None:
+        """Leave the group: others go on at once, not after the session of a member that may come back."""
+        if self._consumer is not None:
+            # aiokafka keeps members known by an instance from leaving.
+            self._consumer._coordinator._group_instance_id = None
+        await super().on_thread_stop()
 
     async def fetch(self, partitions: frozenset[TP], wakes: int, seconds: float) -> dict[TP, Records]:
         """Wait for records as `BatchConsumer.fetch` says."""
@@ -142,6 +155,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             fetched = getattr(fetcher._records[tp], "_partition_records", None)
             if fetched is not None:
                 fetched._consumer_record = _as_it_is
+            before, self._taken[tp] = self._taken.get(tp), None
             try:
                 taken = await fetcher.fetched_records({tp}, 0, self._ensure_consumer()._max_poll_records)
             except errors.OffsetOutOfRangeError as error:
@@ -152,6 +166,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 ) from error
             for taken_tp, records in taken.items():
                 batches[TP(*taken_tp)] = to_records(taken_tp, records)
+            self._taken[tp] = batches[tp].offsets[-1] + 1 if tp in batches else before
         return batches
 
     def interrupt(self) -> None:
@@ -189,6 +204,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return {}
         for tp, position in partitions.items():
             consumer.seek(tp, position)
+        self._taken = dict(partitions)
         self._placed = assignment
         return {TP(*tp): position for tp, position in partitions.items() if position is not None}
 
@@ -220,7 +236,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         subscription = self._ensure_consumer()._subscription.subscription
         assignment = subscription and subscription.assignment
         state = assignment and assignment.state_value(tp)
-        return state.lso if state else None
+        if not state or state.lso is None:
+            return None
+        taken = self._taken.get(tp)
+        # Behind the last record may stand what ends transactions, which takes offsets and is never delivered.
+        behind = taken is not None and state.has_valid_position and state.position >= state.lso
+        return taken if behind else int(state.lso)
 
 
 class Consumer(BatchConsumer, driver.Consumer):
@@ -259,7 +280,10 @@ class Consumer(BatchConsumer, driver.Consumer):
         return self._thread.assignor.share.standby
 
     def end_offset(self, topic: str, partition: int) -> int | None:
-        """Return the next offset there will be, as of the last fetch; `None` if not known here."""
+        """Return the next offset there will be, as of the last fetch; `None` if not known here.
+
+        Once all is taken it is the offset after the last record, whatever stands behind that.
+        """
         return self._thread.end_offset(TopicPartition(topic, partition))
 
 

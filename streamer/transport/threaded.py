@@ -37,9 +37,18 @@ class LoopThread:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.submit(_end_all()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+
+
+async def _end_all() -> None:
+    """Let all other work on this loop end."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 class ThreadedTransactions:

@@ -2,16 +2,17 @@
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from streamer.batch import Outgoing
 from streamer.state.log import Log
+from streamer.transport.kafka_admin import KafkaAdmin
 
 MAX_BYTES = 16 << 20
 CHUNK = 1_000
@@ -102,11 +103,15 @@ class EmbeddedPlace:
 
 @dataclass(frozen=True)
 class KafkaPlace:
-    """Topics of their own on a real broker; those of `made` are there first, and keep all records."""
+    """Topics of their own on a real broker; those of `made` are there first, and keep all records.
+
+    Of payments and outcomes there are so many `partitions`.
+    """
 
     server: str
     prefix: str
     made: tuple[str, ...] = ("payments", "outcomes")
+    partitions: int = 1
 
     @property
     def url(self) -> str:
@@ -115,11 +120,24 @@ class KafkaPlace:
 
     def send(self, records: Sequence[Sent], topic: str = "payments") -> None:
         """Append to partition 0 of a topic, in order."""
-        asyncio.run(self._send(records, topic))
+        asyncio.run(self._send(records, topic, partition=0))
+
+    def spread(self, records: Sequence[Sent], topic: str = "payments") -> list[tuple[int, int]]:
+        """Append to the partitions that keys choose; answers partition and offset of each record."""
+        return asyncio.run(self._send(records, topic, partition=None))
 
     def read(self, topic: str) -> list[Got]:
         """Read everything in partition 0 of a topic; nothing where there is no such topic."""
-        return asyncio.run(self._read(f"{self.prefix}{topic}"))
+        return next(iter(asyncio.run(self._read(f"{self.prefix}{topic}", "read_uncommitted"))), [])
+
+    def read_committed(self, topic: str) -> list[list[Got]]:
+        """Read everything in all partitions of a topic but what belongs to no finished transaction."""
+        return asyncio.run(self._read(f"{self.prefix}{topic}", "read_committed"))
+
+    def committed(self, group: str, topic: str) -> dict[int, int]:
+        """The offsets of a topic that a group has committed."""
+        with closing(KafkaAdmin([self.server])) as admin:
+            return dict(admin.committed(group, f"{self.prefix}{topic}"))
 
     @contextmanager
     def topics(self) -> Iterator[None]:
@@ -137,7 +155,15 @@ class KafkaPlace:
         await admin.start()
         try:
             await admin.create_topics(
-                [NewTopic(f"{self.prefix}{name}", 1, 1, topic_configs=configs) for name in self.made]
+                [
+                    NewTopic(
+                        f"{self.prefix}{name}",
+                        self.partitions if name in {"payments", "outcomes"} else 1,
+                        1,
+                        topic_configs=configs,
+                    )
+                    for name in self.made
+                ]
             )
         finally:
             await admin.close()
@@ -152,42 +178,53 @@ class KafkaPlace:
         finally:
             await admin.close()
 
-    async def _send(self, records: Sequence[Sent], topic: str) -> None:
+    async def _send(
+        self, records: Sequence[Sent], topic: str, partition: int | None
+    ) -> list[tuple[int, int]]:
         producer = AIOKafkaProducer(
             bootstrap_servers=self.server, max_request_size=MAX_BYTES, enable_idempotence=True
         )
         await producer.start()
+        places: list[tuple[int, int]] = []
         try:
             for start in range(0, len(records), CHUNK):
-                await asyncio.gather(
+                sent = await asyncio.gather(
                     *[
                         await producer.send(
                             f"{self.prefix}{topic}",
                             each.value,
                             each.key,
-                            partition=0,
+                            partition=partition,
                             timestamp_ms=each.timestamp,
                             headers=list(each.headers),
                         )
                         for each in records[start : start + CHUNK]
                     ]
                 )
+                places += [(each.partition, each.offset) for each in sent]
         finally:
             await producer.stop()
+        return places
 
-    async def _read(self, topic: str) -> list[Got]:
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.server, auto_offset_reset="earliest")
-        await consumer.start()
-        found: list[Got] = []
+    async def _read(self, topic: str, isolation: str) -> list[list[Got]]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self.server)
+        await admin.start()
         try:
-            if topic not in await consumer.topics():
-                return found
-            partition = TopicPartition(topic, 0)
-            consumer.assign([partition])
-            end = (await consumer.end_offsets([partition]))[partition]
-            while await consumer.position(partition) < end:
-                for records in (await consumer.getmany(timeout_ms=1_000)).values():
-                    found.extend(
+            if topic not in await admin.list_topics():
+                return []
+        finally:
+            await admin.close()
+        consumer = AIOKafkaConsumer(
+            topic, bootstrap_servers=self.server, auto_offset_reset="earliest", isolation_level=isolation
+        )
+        await consumer.start()
+        try:
+            partitions = sorted(consumer.assignment())
+            ends = await consumer.end_offsets(partitions)
+            found: list[list[Got]] = [[] for _ in partitions]
+            while left := [each for each in partitions if await consumer.position(each) < ends[each]]:
+                for partition, records in (await consumer.getmany(*left, timeout_ms=1_000)).items():
+                    found[partition.partition].extend(
                         Got(each.key, each.value, tuple(each.headers), each.timestamp) for each in records
                     )
         finally:

@@ -43,6 +43,11 @@ class Worker:
         """What it has written so far."""
         return self._errors.read_text()
 
+    @property
+    def heeds_signals(self) -> bool:
+        """Whether it is so far that SIGTERM lets it end as it should."""
+        return ADDRESS.search(self.stderr) is not None
+
     def metric(self, name: str, **labels: str) -> float | None:
         """The sum of a metric's samples with these labels, `None` where there is none yet."""
         address = ADDRESS.search(self.stderr)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -15,6 +16,9 @@ from tests.end_to_end.logs import Sent
 from tests.end_to_end.reading import Outcome, Payment, Unread, read_outcome
 
 from .ledger import EVERYTHING, Feature, Ledger, Value
+
+Place = tuple[int, int]
+"""Partition and offset."""
 
 Score = Callable[[Mapping[str, Value]], float]
 
@@ -34,6 +38,25 @@ class Inputs:
     outcomes: Sequence[Sent]
     prefix: str
     limits: Limits
+    places: Mapping[str, Sequence[Place]] = field(default_factory=dict)
+    """Partition and offset of each record by topic; without, they are in partition 0, one after the other."""
+
+    def source(self, topic: str, index: int) -> str:
+        """How answers name a record."""
+        partition, offset = self.places[topic][index] if self.places else (0, index)
+        return f"{self.prefix}{topic}/{partition}/{offset}"
+
+    def index(self, topic: str, place: Place) -> int:
+        """Which record is at a place; -1 for none."""
+        if not self.places:
+            return place[1] if place[0] == 0 else -1
+        return self._indices[topic].get(place, -1)
+
+    @cached_property
+    def _indices(self) -> Mapping[str, Mapping[Place, int]]:
+        return {
+            topic: {place: at for at, place in enumerate(places)} for topic, places in self.places.items()
+        }
 
 
 @dataclass(frozen=True)
@@ -77,6 +100,13 @@ def refuse_outcomes(inputs: Inputs, accepted: Iterable[Payment | Refused]) -> di
         elif outcome["payment_id"] not in decided:
             refused[offset] = Refused("unknown_payment", outcome["payment_id"])
     return refused
+
+
+def frauds_in(
+    inputs: Inputs, accepted: Iterable[Payment | Refused], position: int
+) -> Iterable[tuple[Payment, int]]:
+    """Payments that the first outcomes tell to be frauds, and when that became known."""
+    return _Frauds(inputs, accepted).until(position)
 
 
 def says_fraud(outcomes: Sequence[Outcome]) -> bool:

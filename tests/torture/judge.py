@@ -138,8 +138,10 @@ class Judge:
         if topic == "features":
             found = json.loads(got.value or b"")
             return self._by_name.get((found["payment_id"], found["event_time"]), -1)
-        prefix = f"{self._inputs.prefix}{INPUTS[topic]}/0/"
-        return int(got.source.removeprefix(prefix)) if got.source.startswith(prefix) else -1
+        name, partition, offset = got.source.rsplit("/", 2)
+        if name != f"{self._inputs.prefix}{INPUTS[topic]}":
+            return -1
+        return self._inputs.index(INPUTS[topic], (int(partition), int(offset)))
 
     def _check_decision(self, offset: int, got: Got) -> Iterable[Difference]:
         wanted, decision = self._expected.answers[offset], json.loads(got.value or b"")
@@ -212,9 +214,10 @@ class Judge:
         for what, (one, other) in pairs.items():
             if one != other:
                 yield Difference(kind, topic, offset, what, one, other)
-        source = f"{self._inputs.prefix}payments/0/{wanted.first}"
-        if wanted.first is not None and source not in rejection["error"].split():
-            yield Difference(kind, topic, offset, "first source", source, rejection["error"])
+        if wanted.first is not None:
+            source = self._inputs.source("payments", wanted.first)
+            if source not in rejection["error"].split():
+                yield Difference(kind, topic, offset, "first source", source, rejection["error"])
 
     def neighbourhood(self, difference: Difference) -> str:
         """The input record of a difference and those before it that share an entity with it, as they came."""

@@ -99,13 +99,13 @@ def report(run: Run, command: str, most_repeats: int | None = None) -> Report:
         f"\n{verdict.wrong[kind]} x {first}\n{judge.neighbourhood(first)}"
         for kind, first in sorted(verdict.firsts.items(), key=lambda item: item[1].offset)
     ]
-    repeats = _repeats(verdict)
+    repeats = repeats_in(verdict)
     if most_repeats is not None and repeats > most_repeats:
         failures.append(f"expected at most {most_repeats} answers sent again, got {repeats}")
     figures = {
         "kills": len(run.struck),
         "killed_elsewhere": [str(struck) for struck in run.struck if not struck.as_meant],
-        **_counted(verdict),
+        **counted(verdict),
         "what_differs": dict(verdict.details.most_common()),
         "payments": plan.payments,
         "outcomes": len(run.storm.outcomes),
@@ -118,14 +118,15 @@ def report(run: Run, command: str, most_repeats: int | None = None) -> Report:
     return Report(figures, failures)
 
 
-def _counted(verdict: Verdict) -> dict[str, Any]:
+def counted(verdict: Verdict) -> dict[str, Any]:
+    """How many records of a verdict are right, missing, repeated and wrong."""
     wrong = verdict.wrong
     return {
         "decisions": verdict.answers["decisions"],
         "missing": wrong["missing"],
         "unexpected": wrong["unexpected"],
         "doubled_in_state": wrong["feature"],
-        "doubled_in_output": _repeats(verdict),
+        "doubled_in_output": repeats_in(verdict),
         "repeats": dict(verdict.repeats),
         "repeats_with_other_bytes": wrong["repeat"],
         "differing_decisions": wrong["decision"],
@@ -134,6 +135,6 @@ def _counted(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def _repeats(verdict: Verdict) -> int:
+def repeats_in(verdict: Verdict) -> int:
     """Answers to payments that were sent again."""
     return verdict.repeats["decisions"] + verdict.repeats["payments.rejected"]

@@ -1,0 +1,76 @@
+"""The figures of a fleet's torture, and whether they are as they must be."""
+
+import json
+from collections import Counter
+from typing import Any
+
+from streamer.errors import StreamerError
+from streamer.settings import Topics
+from streamer.stages import Chain
+
+from . import topology as tested
+from .chain import ChainOracle
+from .expected import Inputs
+from .fleet import FleetRun
+from .judge import OUTPUTS, Judge
+from .report import CONDITIONS, DERIVED, Report, constants, counted, read_snapshots, repeats_in
+from .run import LIMITS
+
+
+def fleet_report(run: FleetRun, command: str) -> Report:
+    """Judge everything that a fleet put out; with transactions no answer may be there twice."""
+    place, plan = run.place, run.plan
+    failures: list[str] = []
+    outputs = {topic: [got for part in place.read_committed(topic) for got in part] for topic in OUTPUTS}
+    inputs = Inputs(
+        run.storm.payments,
+        [told.record for told in run.storm.outcomes],
+        place.prefix,
+        LIMITS,
+        {"payments": run.payments, "outcomes": run.outcomes},
+    )
+    figures: dict[str, Any] = {"seed": plan.seed, "command": command}
+    chain = Chain.of(tested.topology, Topics(prefix=place.prefix))
+    try:
+        snapshots = read_snapshots([got for part in place.read_committed("models") for got in part])
+        topics = {
+            stage.topic: place.read_committed(stage.topic.removeprefix(place.prefix))
+            for stage in chain.stages
+        }
+        versions: dict[int, int] = {}
+        for got in outputs["decisions"]:
+            _, partition, offset = got.source.rsplit("/", 2)
+            index = inputs.index("payments", (int(partition), int(offset)))
+            versions.setdefault(index, int(json.loads(got.value or b"")["models"][tested.fraud.name]))
+        oracle = ChainOracle(tested.topology, DERIVED, CONDITIONS)
+        expected = oracle.follow(inputs, chain, topics, versions, snapshots)
+    except (AssertionError, StreamerError) as error:
+        return Report(figures, [str(error)])
+    failures += oracle.problems
+    judge = Judge(inputs, expected, constants())
+    verdict = judge.judge(outputs)
+    failures += [
+        f"\n{verdict.wrong[kind]} x {first}\n{judge.neighbourhood(first)}"
+        for kind, first in sorted(verdict.firsts.items(), key=lambda item: item[1].offset)
+    ]
+    repeats = repeats_in(verdict)
+    if plan.guarantee == "transactions" and repeats:
+        failures.append(f"expected no answer twice with transactions, got {dict(verdict.repeats)}")
+    pauses = run.pauses()
+    figures = {
+        "partitions": plan.partitions,
+        "workers": plan.workers,
+        "guarantee": plan.guarantee,
+        "events": dict(Counter(each.event for each in run.happened)),
+        "payments": plan.payments,
+        "rate": plan.rate,
+        **counted(verdict),
+        "doubled_in_output": repeats,
+        "what_differs": dict(verdict.details.most_common()),
+        "outcomes": len(run.storm.outcomes),
+        "snapshots": len(snapshots),
+        "pauses_s": pauses,
+        "longest_pause_s": max((max(each) for each in pauses.values()), default=0.0),
+        **figures,
+    }
+    return Report(figures, failures)
