@@ -75,7 +75,7 @@ class Agents:
         self._rebalances = 0
         self._embedded = not isinstance(url, list)
         self.assigned = asyncio.Event()
-        self.buffer = Buffer(settings.buffers.partition_bytes)
+        self.buffer = Buffer(settings.buffers.partition_bytes, 1 if shards > 1 else 3)
         self.app = _new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
         self.app.rim = Rim(
             start_positions=self._start_positions,

@@ -19,7 +19,7 @@ WARM_SHARE = 0.1
 """The first part of the payments, not counted: caches and kernels warm up."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
-_LOOK_S = 0.1
+_LOOK_S = 0.25
 _LISTENS = "0A"
 """The state of a socket in /proc/net/tcp."""
 
@@ -159,6 +159,9 @@ def throughput(workers: Sequence[BenchWorker], payments: int, broker: str) -> di
         "stage_us_per_payment": {
             name.removeprefix(prefix): each(name) for name in end.series if name.startswith(prefix)
         },
+        "payments_per_batch": round(
+            n / max(1.0, end.series["streamer_batch_records_count"] - start.series["streamer_batch_records_count"]), 1
+        ),
         "commits_per_second": round(
             (end.series["streamer_commits_total"] - start.series["streamer_commits_total"])
             / (end.seconds - start.seconds)
