@@ -20,6 +20,13 @@ from streamer.transport.seam import Buffer, Rim
 
 log = logging.getLogger(__name__)
 
+BATCHES = 3
+"""Of a partition, fetched and not yet processed. With several shards no more than one: what comes meanwhile
+is in the next, which is the larger the more there is to do, and a step costs much less a row then."""
+
+ENTRY_BATCHES = 4
+"""Batches of payments in one step where they are shared out to several shards, or to so few as there are."""
+
 LOST_SESSIONS = 5
 """Sessions within which a rebalance has to tell who has taken a lost task over."""
 
@@ -75,7 +82,7 @@ class Agents:
         self._rebalances = 0
         self._embedded = not isinstance(url, list)
         self.assigned = asyncio.Event()
-        self.buffer = Buffer(settings.buffers.partition_bytes, 1 if shards > 1 else 3)
+        self.buffer = Buffer(settings.buffers.partition_bytes, batches=BATCHES if shards == 1 else 1)
         self.app = _new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
         self.app.rim = Rim(
             start_positions=self._start_positions,
@@ -83,7 +90,7 @@ class Agents:
             buffer=self.buffer,
             fetch_max_wait_ms=settings.buffers.fetch_max_wait_ms,
             fetch_max_bytes=settings.buffers.fetch_max_bytes,
-            batch_max_records=settings.buffers.batch_max_records,
+            batch_max_records=settings.buffers.batch_max_records * min(shards, ENTRY_BATCHES),
             security=settings.kafka.security(),
             shards=shards,
             standbys=settings.state.standbys,
@@ -258,6 +265,8 @@ class Agents:
                 await self._opening.copy(frozenset())
                 await asyncio.gather(*(self._begin(shard) for shard in sorted(wanted - self._tasks.keys())))
                 await self._opening.copy(frozenset(self.app.consumer.standby) - wanted)
+                for task in self._tasks.values():
+                    task.beside(len(self._tasks))
                 self.ready = bool(wanted)
         except BaseException as error:
             # Faust would log it and stand still; also where a client of a broken connection cancels itself.

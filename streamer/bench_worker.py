@@ -150,7 +150,7 @@ def throughput(workers: Sequence[BenchWorker], payments: int, broker: str) -> di
     def each(name: str) -> float:
         return round((end.series[name] - start.series.get(name, 0.0)) / n * 1e6, 2)
 
-    prefix = "streamer_stage_seconds_total"
+    prefix, batches = "streamer_stage_seconds_total", "streamer_batch_records_count"
     figures: dict[str, object] = {
         "payments": payments,
         "counted": round(n),
@@ -159,9 +159,7 @@ def throughput(workers: Sequence[BenchWorker], payments: int, broker: str) -> di
         "stage_us_per_payment": {
             name.removeprefix(prefix): each(name) for name in end.series if name.startswith(prefix)
         },
-        "payments_per_batch": round(
-            n / max(1.0, end.series["streamer_batch_records_count"] - start.series["streamer_batch_records_count"]), 1
-        ),
+        "payments_per_batch": round(n / (end.series[batches] - start.series[batches]), 1),
         "commits_per_second": round(
             (end.series["streamer_commits_total"] - start.series["streamer_commits_total"])
             / (end.seconds - start.seconds)
