@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from streamer.batch import Outgoing
-from streamer.bench_worker import core_of, pinned, running, throughput
+from streamer.bench_worker import core_of, pinned, running, throughput, throughput_of_all
 from streamer.errors import ConfigError, StreamerError
 from streamer.generate import outgoing
 from streamer.job import Guarantee
@@ -28,7 +28,7 @@ from streamer.simulator.places import rates_csv
 from streamer.state.store import BLOCKS, Store
 from streamer.transport.connect import Connection, connect
 from streamer.transport.seam import TopicSpec
-from streamer.workloads import Workload
+from streamer.workloads import CHUNK, Workload
 
 NEWEST = b"\xff\xff\xff\xff"
 """The end of the row key of a key's newest block."""
@@ -37,6 +37,9 @@ PLAIN_FAUST = Path("scripts/bench/plain_faust.py")
 
 SETTLE_S = 2.0
 TURN_S = 0.005
+
+PATIENCE_MS = 120_000
+"""Of the group with workers that stand still while payments are sent."""
 
 Say = Callable[[str], None]
 
@@ -89,21 +92,30 @@ def bench(job: BenchJob, workload: Workload, say: Say) -> Mapping[str, object]:
     prefix = f"bench-{uuid.uuid4().hex[:8]}-"
     # The latency phase goes on where the throughput phase ends, so that event time does too.
     extra = int(job.rate * job.seconds) if job.on_kafka else 0
+    source = _Source(spoiled(workload.payments(job.payments + extra), job.bad))
     with tempfile.TemporaryDirectory(prefix="streamer-bench-") as directory:
         topic, state = prefix + "payments", Path(directory) / "state"
         with connect(job.broker, job.settings) as connection:
             specs = [TopicSpec(prefix + name, job.partitions) for name in ("payments", "outcomes")]
             connection.admin().create(specs)
-            source = spoiled(workload.payments(job.payments + extra), job.bad)
-            held = asyncio.run(_fill(connection, topic, source, job.payments))
-        say(f"{job.payments:,} payments in topic {topic}")
+            if job.partitions == 1:
+                asyncio.run(_fill(connection, topic, source.take(job.payments)))
+
+        def fill(payments: int) -> None:
+            with connect(job.broker, job.settings) as connection:
+                asyncio.run(_fill(connection, topic, source.take(payments)))
+
+        say(f"{job.payments:,} payments for topic {topic}")
         arguments = [workload.topology, "--broker", job.broker, "--group", prefix + "group"]
         arguments += ["--guarantee", job.guarantee]
         with running(arguments, _environment(job, prefix, Path(directory)), state, job.workers) as workers:
-            figures = throughput(workers, job.payments, job.broker)
+            if job.partitions == 1:
+                figures = throughput(workers, job.payments, job.broker)
+            else:
+                figures = throughput_of_all(workers, job.payments, job.broker, fill)
             say(f"{figures['payments_per_second']:,} payments/s on {len({*job.cores})} core(s)")
             if extra:
-                figures |= asyncio.run(_latency(job, prefix, held, source))
+                figures |= asyncio.run(_latency(job, prefix, source.take(extra)))
             figures["peak_rss_mb"] = sum(worker.peak_rss_mb() for worker in workers)
         if job.workers == 1:
             figures |= _state(state / "0", job.payments + extra)
@@ -134,6 +146,8 @@ def _environment(job: BenchJob, prefix: str, directory: Path) -> dict[str, str]:
         "STREAMER_RATES_FILE": str(rates),
         "STREAMER_STATE_CHANGELOG": job.settings.state.changelog,
     }
+    if job.partitions > 1:
+        environment["STREAMER_KAFKA_SESSION_TIMEOUT_MS"] = str(PATIENCE_MS)
     if job.memory is not None:
         environment["STREAMER_STATE_MEMORY_BUDGET"] = job.memory
     return environment
@@ -167,38 +181,42 @@ def _plain_faust(job: BenchJob, say: Say) -> Mapping[str, object]:
     return {name: figures[name] for name in ("payments", "payments_per_second", "cpu_us_per_payment")}
 
 
-async def _fill(
-    connection: Connection, topic: str, source: Iterator[Encoded], payments: int
-) -> list[Encoded]:
-    """Send the first `payments`; answers what was drawn beyond them."""
+class _Source:
+    """Payments that are drawn piece by piece."""
+
+    def __init__(self, chunks: Iterator[Encoded]) -> None:
+        self._chunks = chunks
+        self._left = Encoded([], [], [])
+
+    def take(self, payments: int) -> Encoded:
+        """The next so many."""
+        keys, values, times = [*self._left.keys], [*self._left.values], [*self._left.times]
+        while len(keys) < payments:
+            chunk = next(self._chunks)
+            keys += chunk.keys
+            values += chunk.values
+            times += chunk.times
+        self._left = Encoded(keys[payments:], values[payments:], times[payments:])
+        return Encoded(keys[:payments], values[:payments], times[:payments])
+
+
+async def _fill(connection: Connection, topic: str, payments: Encoded) -> None:
+    """Send payments as fast as it goes."""
     publisher = connection.publisher()
     await publisher.start()
-    sent = 0
     try:
-        while sent < payments:
-            chunk = next(source)
-            now = min(len(chunk), payments - sent)
-            await (await publisher.send(outgoing(topic, _part(chunk, 0, now))))
-            sent += now
-        return [_part(chunk, now, len(chunk))]
+        for first in range(0, len(payments), CHUNK):
+            part = slice(first, first + CHUNK)
+            chunk = Encoded(payments.keys[part], payments.values[part], payments.times[part])
+            await (await publisher.send(outgoing(topic, chunk)))
     finally:
         await publisher.stop()
 
 
-def _part(chunk: Encoded, start: int, end: int) -> Encoded:
-    return Encoded(chunk.keys[start:end], chunk.values[start:end], chunk.times[start:end])
-
-
-async def _latency(
-    job: BenchJob, prefix: str, held: list[Encoded], source: Iterator[Encoded]
-) -> dict[str, object]:
+async def _latency(job: BenchJob, prefix: str, payments: Encoded) -> dict[str, object]:
     """Send at the rate, then compare the record timestamps of decisions with those of their payments."""
-    topic = prefix + "payments"
-    wanted = int(job.rate * job.seconds)
-    keys, values = [], []
-    for chunk in (*held, *source):
-        keys.extend(chunk.keys)
-        values.extend(chunk.values)
+    topic, wanted = prefix + "payments", len(payments)
+    keys, values = payments.keys, payments.values
     with connect(job.broker, job.settings) as connection:
         admin = connection.admin()
         starts = {name: admin.end_offsets(name) for name in (topic, prefix + "decisions")}

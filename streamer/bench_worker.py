@@ -3,14 +3,16 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from streamer.errors import ConfigError, StreamerError
@@ -44,6 +46,15 @@ class BenchWorker:
             key = name + (stage[1] if stage else "")
             found[key] = found.get(key, 0.0) + float(value)
         return found
+
+    def ready(self) -> bool:
+        """Whether it has been given partitions."""
+        self.sample()
+        try:
+            with urllib.request.urlopen(self.url + "/readyz", timeout=30):  # noqa: S310 - our own loopback URL
+                return True
+        except urllib.error.HTTPError:
+            return False
 
     def peak_rss_mb(self) -> int:
         """The most memory it ever held."""
@@ -117,7 +128,6 @@ class _Look:
     seconds: float
     series: Mapping[str, float]
     """Added up over the workers."""
-    all_at_work: bool
     broker: float | None
     """Processor seconds of the broker."""
 
@@ -131,19 +141,51 @@ class _Look:
 
 
 def throughput(workers: Sequence[BenchWorker], payments: int, broker: str) -> dict[str, object]:
-    """Watch until so many payments have been answered, by a decision or a rejection.
+    """Watch until so many payments, which are there already, have been answered: decided or rejected.
 
-    Counted are those that came in once caches are warm and every worker has work, up to the last answer: what
-    was between the stages of a chain at the first of these moments is work too, but counted to none.
+    Counted are those that come in once caches are warm.
     """
     watched = _broker_process(broker)
     looks = [_look(workers, watched)]
     while looks[-1].answered < payments:
         time.sleep(_LOOK_S)
         looks.append(_look(workers, watched))
-    start = next(one for one in looks if one.all_at_work and one.taken >= payments * WARM_SHARE)
-    end = looks[-1]
-    n = payments - start.taken
+    start = next(one for one in looks if one.taken >= payments * WARM_SHARE)
+    return {"payments": payments, **_between(start, looks[-1], round(payments - start.taken))}
+
+
+def throughput_of_all(
+    workers: Sequence[BenchWorker], payments: int, broker: str, fill: Callable[[int], None]
+) -> dict[str, object]:
+    """The same of workers that share partitions, to which `fill` sends so many more payments.
+
+    They stand still while all but the first are sent: sending costs them no time, and none is ahead of the
+    others before these have their share. It has to be over before the group gives them up.
+    """
+    watched = _broker_process(broker)
+    while not all(worker.ready() for worker in workers):
+        time.sleep(_LOOK_S)
+    warm = int(payments * WARM_SHARE)
+    fill(warm)
+    while _look(workers, watched).answered < warm:
+        time.sleep(_LOOK_S)
+    start = _look(workers, watched)
+    for worker in workers:
+        worker.process.send_signal(signal.SIGSTOP)
+    fill(payments - warm)
+    stopped = _look([], watched)
+    for worker in workers:
+        worker.process.send_signal(signal.SIGCONT)
+    start = replace(start, seconds=stopped.seconds, broker=stopped.broker)
+    end = start
+    while end.answered < payments:
+        time.sleep(_LOOK_S)
+        end = _look(workers, watched)
+    return {"payments": payments, **_between(start, end, payments - warm)}
+
+
+def _between(start: _Look, end: _Look, n: int) -> dict[str, object]:
+    """The figures of n payments that were worked on between two moments."""
     if n <= 0:
         raise ConfigError("too few payments for a figure: all came in between two looks; raise --payments")
 
@@ -151,25 +193,24 @@ def throughput(workers: Sequence[BenchWorker], payments: int, broker: str) -> di
         return round((end.series[name] - start.series.get(name, 0.0)) / n * 1e6, 2)
 
     prefix, batches = "streamer_stage_seconds_total", "streamer_batch_records_count"
+    seconds = end.seconds - start.seconds
     figures: dict[str, object] = {
-        "payments": payments,
-        "counted": round(n),
-        "payments_per_second": round(n / (end.seconds - start.seconds)),
+        "counted": n,
+        "payments_per_second": round(n / seconds),
         "cpu_us_per_payment": each("process_cpu_seconds_total"),
         "stage_us_per_payment": {
             name.removeprefix(prefix): each(name) for name in end.series if name.startswith(prefix)
         },
-        "payments_per_batch": round(n / (end.series[batches] - start.series[batches]), 1),
+        "payments_per_batch": round(n / max(1.0, end.series[batches] - start.series.get(batches, 0.0)), 1),
         "commits_per_second": round(
-            (end.series["streamer_commits_total"] - start.series["streamer_commits_total"])
-            / (end.seconds - start.seconds)
+            (end.series["streamer_commits_total"] - start.series["streamer_commits_total"]) / seconds
         ),
-        "load_average": os.getloadavg()[0],
+        "load_average": round(os.getloadavg()[0], 2),
     }
     if start.broker is not None and end.broker is not None:
         spent = end.broker - start.broker
         figures["broker_cpu_us_per_payment"] = round(spent / n * 1e6, 2)
-        figures["broker_cores"] = round(spent / (end.seconds - start.seconds), 2)
+        figures["broker_cores"] = round(spent / seconds, 2)
     return figures
 
 
@@ -182,7 +223,6 @@ def _look(workers: Sequence[BenchWorker], watched: int | None) -> _Look:
     return _Look(
         time.perf_counter(),
         series,
-        all(sample["streamer_payments_total"] > 0 for sample in samples),
         None if watched is None else _cpu_seconds(watched),
     )
 
