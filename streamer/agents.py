@@ -22,10 +22,9 @@ log = logging.getLogger(__name__)
 
 BATCHES = 3
 """Of a partition, fetched and not yet processed. With several shards no more than one: what comes meanwhile
-is in the next, which is the larger the more there is to do, and a step costs much less a row then."""
-
-ENTRY_BATCHES = 4
-"""Batches of payments in one step where they are shared out to several shards, or to so few as there are."""
+is in the next, which is the larger the more there is to do, and a step costs much less a row then. Payments
+are not taken in larger batches all the same: partitions get ahead of each other by them, and what comes out
+of the order of time is slower to count (4,000 instead of 1,000 halved what two workers do)."""
 
 LOST_SESSIONS = 5
 """Sessions within which a rebalance has to tell who has taken a lost task over."""
@@ -90,7 +89,7 @@ class Agents:
             buffer=self.buffer,
             fetch_max_wait_ms=settings.buffers.fetch_max_wait_ms,
             fetch_max_bytes=settings.buffers.fetch_max_bytes,
-            batch_max_records=settings.buffers.batch_max_records * min(shards, ENTRY_BATCHES),
+            batch_max_records=settings.buffers.batch_max_records,
             security=settings.kafka.security(),
             shards=shards,
             standbys=settings.state.standbys,
