@@ -170,18 +170,23 @@ def throughput_of_all(
     while _look(workers, watched).answered < warm:
         time.sleep(_LOOK_S)
     start = _look(workers, watched)
-    for worker in workers:
-        worker.process.send_signal(signal.SIGSTOP)
-    fill(payments - warm)
-    stopped = _look([], watched)
-    for worker in workers:
-        worker.process.send_signal(signal.SIGCONT)
+    _signal(workers, signal.SIGSTOP)
+    try:
+        fill(payments - warm)
+        stopped = _look([], watched)
+    finally:
+        _signal(workers, signal.SIGCONT)
     start = replace(start, seconds=stopped.seconds, broker=stopped.broker)
     end = start
     while end.answered < payments:
         time.sleep(_LOOK_S)
         end = _look(workers, watched)
     return {"payments": payments, **_between(start, end, payments - warm)}
+
+
+def _signal(workers: Sequence[BenchWorker], number: signal.Signals) -> None:
+    for worker in workers:
+        worker.process.send_signal(number)
 
 
 def _between(start: _Look, end: _Look, n: int) -> dict[str, object]:
