@@ -20,6 +20,12 @@ from streamer.transport.seam import Buffer, Rim
 
 log = logging.getLogger(__name__)
 
+BATCHES = 3
+"""Of a partition, fetched and not yet processed. With several shards no more than one: what comes meanwhile
+is in the next, which is the larger the more there is to do, and a step costs much less a row then. Payments
+are not taken in larger batches all the same: partitions get ahead of each other by them, and what comes out
+of the order of time is slower to count (4,000 instead of 1,000 halved what two workers do)."""
+
 LOST_SESSIONS = 5
 """Sessions within which a rebalance has to tell who has taken a lost task over."""
 
@@ -76,7 +82,7 @@ class Agents:
         self._rebalances = 0
         self._embedded = not isinstance(url, list)
         self.assigned = asyncio.Event()
-        self.buffer = Buffer(settings.buffers.partition_bytes)
+        self.buffer = Buffer(settings.buffers.partition_bytes, batches=BATCHES if shards == 1 else 1)
         self.app = _new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
         self.app.rim = Rim(
             start_positions=self._start_positions,
@@ -263,6 +269,8 @@ class Agents:
                 await self._opening.copy(frozenset())
                 await self._begin_all(wanted - self._tasks.keys())
                 await self._opening.copy(frozenset(self.app.consumer.standby) - wanted)
+                for task in self._tasks.values():
+                    task.beside(len(self._tasks))
                 self.ready = bool(wanted)
         except BaseException as error:
             # Faust would log it and stand still; also where a client of a broken connection cancels itself.

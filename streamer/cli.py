@@ -8,8 +8,9 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import msgspec
 import typer
 from rich.console import Console
 
@@ -189,12 +190,24 @@ def bench(
     broker: Broker = "kafka://localhost:9092",
     payments: Annotated[int, typer.Option(min=1000, help="Payments for the throughput figure.")] = 300_000,
     rate: Annotated[float, typer.Option(min=1, help="Payments per second for the latency figure.")] = 2_000.0,
-    seconds: Annotated[float, typer.Option(min=1, help="How long to hold that rate.")] = 20.0,
+    seconds: Annotated[
+        float, typer.Option(min=0, help="How long to hold that rate; 0: measure throughput alone.")
+    ] = 20.0,
     memory: Annotated[str | None, typer.Option(help="Memory budget, such as 256MiB.")] = None,
     bad: Annotated[float, typer.Option(min=0, max=1, help="Share of broken payments.")] = 0.0,
     plain_faust: Annotated[
         int, typer.Option(min=0, help="Payments for the plain Faust job in scripts/bench; 0: leave it out.")
     ] = 0,
+    partitions: Annotated[int, typer.Option(min=1, help="Of payments and outcomes; on Kafka.")] = 1,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="That share them, each on a core of its own while there are."),
+    ] = 1,
+    guarantee: Annotated[Guarantee, typer.Option(help="As of run.")] = "at_least_once",
+    changelog: Annotated[
+        Literal["auto", "off"] | None,
+        typer.Option(help="Whether commits go to a changelog too; default as in the settings."),
+    ] = None,
     settings: SettingsFile = None,
 ) -> None:
     """Measure a workload; the last line is one JSON object."""
@@ -203,7 +216,23 @@ def bench(
     if memory is not None:
         parse_size(memory)
     command = " ".join(["streamer", *sys.argv[1:]])
-    job = BenchJob(broker, payments, rate, seconds, memory, bad, plain_faust, _settings(settings), command)
+    read = _settings(settings)
+    if changelog is not None:
+        read = msgspec.structs.replace(read, state=msgspec.structs.replace(read.state, changelog=changelog))
+    job = BenchJob(
+        broker,
+        payments,
+        rate,
+        seconds,
+        memory,
+        bad,
+        plain_faust,
+        read,
+        command,
+        partitions,
+        workers,
+        guarantee,
+    )
     _print_json(run_bench(job, WORKLOADS[workload], out.print))
 
 

@@ -19,6 +19,9 @@ from streamer.transport.seam import Delivered
 JOURNAL = META + b"journal"
 """Row of the last journal entry, sent again at a start: a crash may have kept it from the topic."""
 
+MOST_RARER = 8
+"""What is not committed has to fit into the memory of a shard, and is to do again after a crash."""
+
 GroupCommit = Callable[[Mapping[Position, int]], Awaitable[bool]]
 
 
@@ -58,6 +61,8 @@ class Committer:
         self.gate = asyncio.Lock()
         self.group_commit: GroupCommit | None = None
         self.committed = asyncio.Condition()
+        self.shards = 1
+        """So many shards the worker has; each commits so much less often, so that all do as often as one."""
 
     async def answer(self, answer: Answer) -> None:
         """Hand the answers of one batch to the log and commit if it is time."""
@@ -85,8 +90,13 @@ class Committer:
         """Begin a commit beside the stream when enough has changed or enough time has passed."""
         if self._broken is not None or (self._running is not None and not self._running.done()):
             return
+        settings = self._settings
         waited = (self._clock() - self._last) * 1000.0
-        if waited >= self._settings.interval_ms or self._engine.waiting_rows >= self._settings.max_dirty_rows:
+        rarer = min(self.shards, MOST_RARER)
+        rows = settings.max_dirty_rows * rarer
+        # In transactions readers wait for the commit, those of the next stage too: it is due at its time.
+        patience = 1 if self._transactions is not None else rarer
+        if waited >= settings.interval_ms * patience or self._engine.waiting_rows >= rows:
             self._start()
 
     async def idle(self) -> None:

@@ -130,7 +130,7 @@ class Kafka(msgspec.Struct, frozen=True, kw_only=True):
 class State(msgspec.Struct, frozen=True, kw_only=True):
     """What is kept, and where."""
 
-    memory_budget: Annotated[Size, Note("memory for the state of hot keys; the rest is on disk", "size")] = (
+    memory_budget: Annotated[Size, Note("memory for the keys of all shards; the rest is on disk", "size")] = (
         Size(2**30)
     )
     decided_retention: Annotated[
@@ -159,6 +159,9 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     commit is forced, which takes what the disk takes: half a millisecond to ten, beside the stream. On the
     embedded log the records that a commit covers are forced before it is stored, whatever the interval; on
     Kafka that is the brokers' affair, and a state that stands ahead of its topic is refused at the start.
+
+    A worker with several shards commits each of them so much less often, up to 8 times; in transactions, for
+    which readers wait, the interval stays and only `max_dirty_rows` grows with them.
     """
 
     interval_ms: Annotated[int, Note("longest time between two commits", "ms", low=1)] = 50

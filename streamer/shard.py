@@ -51,7 +51,8 @@ class Shard:
     It offers what `Engine` does. All records that it is given are of its partition, and of the topics of its
     chain; what it answers may hold rows for stages of other shards. One store keeps the state of all stages
     together with their positions, so a commit is one write set. Stages have no decided batches to count again
-    after a crash: every commit writes all keys that have changed. The memory budget is that of this shard.
+    after a crash: every commit writes all keys that have changed. The memory budget is shared by all shards,
+    since one worker may hold every one.
     """
 
     def __init__(  # noqa: PLR0913 - all but the first are named where they are given
@@ -80,7 +81,7 @@ class Shard:
         self._emit_features = emit_features
         progress = store.progress
         rates = read_rates(settings.rates.file, topology.base_currency) if rates is None else rates
-        budget = settings.state.memory_budget
+        budget = settings.state.memory_budget // shards
         self._budget = budget - budget // IDENTITIES_SHARE
         self._identities = Identities(
             settings.events.dedup_window,

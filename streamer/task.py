@@ -88,6 +88,10 @@ class Task:
         await self._committer.resume()
         self._learner = asyncio.ensure_future(self._learn_in_turn())
 
+    def beside(self, shards: int) -> None:
+        """The worker has so many shards now, this one among them."""
+        self._committer.shards = shards
+
     async def revoke(self) -> None:
         """Commit what has been answered, for a rebalance; outcomes not yet taken in will be read again."""
         self._revocations += 1

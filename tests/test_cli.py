@@ -147,6 +147,14 @@ WRONG: dict[str, tuple[list[str], str]] = {
         "`none.toml`; check --settings",
     ),
     "workload": (["bench", "everything"], "expected one of"),
+    "partitions of a bench": (
+        ["bench", "--broker", "log://log", "--partitions", "2"],
+        "only Kafka shares work",
+    ),
+    "workers of a bench": (
+        ["bench", "--broker", "kafka://localhost:1", "--partitions", "2", "--workers", "3"],
+        "at most as many workers as partitions",
+    ),
 }
 
 

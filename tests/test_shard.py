@@ -43,6 +43,7 @@ from tests.test_engine import DAY, HOUR, NOW, mixture, payment, taught
 from tests.test_learning import outcome
 
 SETTINGS = Settings(state=State(memory_budget=Size(1 << 20)))
+ROOMY = Settings(state=State(memory_budget=Size(1 << 24)))
 TIGHT = Settings(state=State(memory_budget=Size(1 << 12)))
 RATES = RateTable("EUR", {("USD", 0): Fraction(9, 10)}, "then")
 
@@ -450,7 +451,7 @@ def test_a_batch_larger_than_a_message_is_split_and_heard_once(tmp_path: Path) -
         for number in range(600)
     ]
     spread(log, given)
-    job = Job(tmp_path, TOPOLOGY, SETTINGS, log, random.Random(2))
+    job = Job(tmp_path, TOPOLOGY, ROOMY, log, random.Random(2))
     job.run(most=400, crashes=0.3, commits=0.1)
     assert job.crashes > 3
     topics = job.workers[0].shard.chain.topics
@@ -501,3 +502,22 @@ def test_months_take_no_more_room_than_weeks(tmp_path: Path) -> None:
         assert late < 60 * 50, name
     assert {room for worker in job.workers for room in worker.shard.swept} >= {"ids", "decided", "blocks"}
     job.close()
+
+
+def test_all_shards_of_a_worker_share_its_memory(tmp_path: Path) -> None:
+    """Four of them keep about as many keys in memory as one has room for, of twice as many that there are."""
+    held = []
+    settings = Settings(state=State(memory_budget=Size(1 << 19)))
+    for shards in (1, 4):
+        log = Log(shards)
+        for number in range(2_000):
+            value = msgspec.json.encode(payment(number, card=f"c{number}", merchant=f"m{number % 100}"))
+            log.append("payments", number % shards, NOW, value, ())
+        job = Job(tmp_path / str(shards), TOPOLOGY, settings, log, random.Random(shards))
+        job.run(most=40, commits=1.0)
+        assert all(not worker.shard.waiting_rows for worker in job.workers)
+        held.append(sum(sum(worker.shard.keys.values()) for worker in job.workers))
+        job.close()
+    alone, together = held
+    assert alone < 2_000, "there is a card and a pair for each payment"
+    assert together <= 1.5 * alone

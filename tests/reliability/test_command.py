@@ -1,0 +1,45 @@
+"""The table of `scripts/reliability`: what it shows of which figures, and of a part that failed."""
+
+from tests.reliability.command import table
+
+
+def test_the_table_names_each_figure_with_its_unit() -> None:
+    """Counts as they are, speeds with thousands, changes with their sign."""
+    storm = {
+        "kills": 20,
+        "payments": 4_000,
+        "missing": 0,
+        "doubled_in_state": 1,
+        "doubled_in_output": 2,
+        "repeats_with_other_bytes": 3,
+        "longest_pause_s": 2.5,
+    }
+    workers = {
+        "one": {"payments_per_second": 8_000.0},
+        "two": {"payments_per_second": 12_000.0},
+        "times": 1.5,
+        "broker_share_one": 0.2,
+    }
+    changelog = {"throughput_percent": -12.4, "processor_percent": 9.6}
+    assert table({"embedded": storm, "workers": workers, "changelog": changelog}).splitlines() == [
+        "| what | figure |",
+        "|---|---|",
+        "| embedded log: kills, payments | 20, 4,000 |",
+        "| embedded log: missing | 0 |",
+        "| embedded log: doubled in state | 1 |",
+        "| embedded log: doubled in output, with other bytes | 2, 3 |",
+        "| embedded log: longest pause after a kill | 2.5 s |",
+        "| 8 partitions: one worker, two workers | 8,000/s, 12,000/s |",
+        "| two workers against one | 1.5 times (goal: 1.6) |",
+        "| the broker's share of processor time, one worker, two | 0.2, ? |",
+        "| changelog: throughput, the worker's processor time per payment | -12 %, +10 % |",
+    ]
+
+
+def test_a_part_that_failed_is_told_and_the_others_stay() -> None:
+    """In one row, on one line."""
+    shown = table({"state": {"error": "expected a worker\nat work"}, "kafka": {"error": "no broker"}})
+    assert shown.splitlines()[2:] == [
+        "| kafka | not measured: no broker |",
+        "| state | not measured: expected a worker at work |",
+    ]
