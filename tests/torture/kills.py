@@ -61,9 +61,10 @@ class Kill:
         return True
 
 
-def kills(count: int, segment: int, points: str, draws: random.Random) -> Sequence[Kill]:
+def kills(count: int, segment: int, points: str, draws: random.Random, *, embedded: bool) -> Sequence[Kill]:
     """So many kills: with `all` every named point and one from outside in turn, with `random` any of them."""
-    known = [*POINTS, OUTSIDE]
+    # An embedded log has no changelog.
+    known = [point for point in POINTS if not (embedded and point == "commit.logged")] + [OUTSIDE]
     chosen = [known[number % len(known)] for number in range(count)]
     if points == "random":
         chosen = draws.choices(known, k=count)

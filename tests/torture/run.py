@@ -96,7 +96,8 @@ def torture(
     next(feeding)
     arguments = ["run", tested.__file__, "--emit-features", "--broker", place.url]
     arguments += ["--state", str(directory / "state"), "--group", f"{place.prefix}tortured"]
-    for kill in kills(plan.kills, plan.segment, plan.points, draws):
+    embedded = place.url.startswith("log:")
+    for kill in kills(plan.kills, plan.segment, plan.points, draws, embedded=embedded):
         env = environment(place.prefix, TESTING_FAULTS=kill.faults, **_settings(plan, draws))
         with running(arguments, env, directory / "stderr") as worker:
             as_meant = kill.strike(worker, lambda worker: _is_behind(worker, place), plan.segment)
