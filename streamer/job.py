@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from streamer.chain.stages import Chain, check_partitions
 from streamer.changelog import topic_spec
 from streamer.declared import changes_in
 from streamer.errors import ConfigError, StateError
 from streamer.metrics import Metrics
 from streamer.rates import RateTable
 from streamer.settings import Settings
-from streamer.stages import Chain, check_partitions
 from streamer.state.store import Progress, Store, positions_of
 from streamer.topology import Topology
 from streamer.transport.connect import Connection

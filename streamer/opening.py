@@ -11,17 +11,17 @@ from pathlib import Path
 import msgspec
 
 from streamer import faults
+from streamer.chain.shard import Shard
 from streamer.changelog import Changelog, transactional_id
 from streamer.engine import Engine
 from streamer.errors import StreamerError
 from streamer.job import Site, check_positions, check_topics, tell_changes
-from streamer.learning import Learning
+from streamer.learning.learning import Learning
 from streamer.metrics import Metrics
 from streamer.partitioning import partitions_of
 from streamer.parts import Parts
 from streamer.published import Published
 from streamer.restore import Restored, RestoreProgress, Restorer
-from streamer.shard import Shard
 from streamer.state.store import Position, Progress, Store, WriteSet
 from streamer.transport.connect import KafkaConnection
 from streamer.transport.seam import Publisher, Transactions

@@ -2,13 +2,13 @@
 
 from dataclasses import dataclass, field
 
+from streamer.chain.shard import Shard
 from streamer.changelog import Changelog
 from streamer.engine import Engine
-from streamer.learning import Learning
+from streamer.learning.learning import Learning
 from streamer.metrics import Metrics
 from streamer.published import Published
 from streamer.settings import Settings
-from streamer.shard import Shard
 from streamer.state.store import Store
 from streamer.transport.seam import Publisher, Transactions
 

@@ -14,7 +14,6 @@ from streamer.encoding import Copied, DecisionEncoder
 from streamer.events import Reason
 from streamer.features.derived import evaluate
 from streamer.models.scorer import Scorer, compile_pipeline
-from streamer.outbox import Letter
 from streamer.payments import KnownFraud, PaymentBatch
 from streamer.state.decided import Decided, rows_of
 from streamer.state.store import Position, Row
@@ -40,6 +39,15 @@ class Answer:
     unreadable: list[str] = field(default_factory=list)
     log_times: list[Int64] = field(default_factory=list)
     """Record timestamps (ms) of the payments that were decided."""
+
+
+class Letter(msgspec.Struct, frozen=True, array_like=True):
+    """One record for some partitions of the topic between stages that ends in `to`."""
+
+    to: str
+    partitions: tuple[int, ...]
+    key: bytes | None
+    value: bytes
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 from streamer import faults
 from streamer.batch import Records
 from streamer.committer import Committer, GroupCommit
-from streamer.learning import unknown
+from streamer.learning.learning import unknown
 from streamer.parts import Parts
 from streamer.rejections import Rejected
 from streamer.state.store import Position, positions_of

@@ -9,6 +9,7 @@ from contextlib import closing
 
 from streamer import faults
 from streamer.agents import Agents
+from streamer.chain.stages import Chain
 from streamer.drain import Drain
 from streamer.engine import warm_up
 from streamer.http import Pages, Readiness, StatusServer
@@ -16,7 +17,6 @@ from streamer.job import Job, Site, check_guarantee, prepare_topics
 from streamer.metrics import Metrics
 from streamer.opening import Opener
 from streamer.rates import read_rates
-from streamer.stages import Chain
 from streamer.state.claim import Claim
 from streamer.state.store import Store
 from streamer.transport.connect import connect

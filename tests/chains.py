@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from streamer.batch import Headers, Outgoing, Records
-from streamer.learning import Learning
+from streamer.chain.shard import Shard
+from streamer.chain.wire import FRAUDS, decode
+from streamer.learning.learning import Learning
 from streamer.partitioning import partitions_of
 from streamer.rates import RateTable
 from streamer.scoring import Answer, Taken
 from streamer.settings import Settings
-from streamer.shard import Shard
 from streamer.state.store import Position, Store
 from streamer.topology import Topology
-from streamer.wire import FRAUDS, decode
 
 Sent = tuple[bytes | None, bytes | None, tuple[Any, ...]]
 

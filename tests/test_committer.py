@@ -18,7 +18,7 @@ from streamer.committer import Committer
 from streamer.engine import Engine, Taken
 from streamer.errors import StreamerError
 from streamer.journal import JournalEntry
-from streamer.learning import Learning
+from streamer.learning.learning import Learning
 from streamer.metrics import Metrics
 from streamer.models.learner import Learner
 from streamer.parts import Parts

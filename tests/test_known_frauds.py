@@ -13,11 +13,11 @@ from streamer import Entity, Model, Policy, Topology, count, fraud_count, fraud_
 from streamer.engine import Engine
 from streamer.events import Outcome
 from streamer.features.frauds import FraudFeature
-from streamer.learning import Learning
+from streamer.learning.learning import Learning
 from streamer.settings import Settings, Size, State
 from streamer.state.store import Store, positions_of
+from tests.learning.test_learning import outcome, pipeline
 from tests.test_engine import DAY, HOUR, NOW, commit, decisions_of, features_of, payment, records_of
-from tests.test_learning import outcome, pipeline
 
 shops = Entity("merchant", features=[count("1h"), fraud_rate("1d", prior=(1, 4)), fraud_count("1h", "30d")])
 pairs = Entity("pair", keys=("card", "merchant"), features=[fraud_count("1d", delay="1h")])

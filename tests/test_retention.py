@@ -8,12 +8,12 @@ import numpy as np
 
 from streamer import Entity, Model, Policy, Topology, amount, count, distinct, fraud_count, merchant, total
 from streamer.engine import Engine
-from streamer.learning import Learning
+from streamer.learning.learning import Learning
 from streamer.settings import Duration, Events, Settings, Size, State
 from streamer.state.retention import labels_of
 from streamer.state.store import LABELS, Progress, Store, WriteSet
+from tests.learning.test_learning import outcome, pipeline
 from tests.test_engine import DAY, HOUR, NOW, commit, features_of, payment, records_of
-from tests.test_learning import outcome, pipeline
 
 CARDS = Entity("card", features=[count("1h", "1d"), total(amount, "1d"), distinct(merchant, "1d")])
 SHOPS = Entity("merchant", features=[count("1d"), fraud_count("1d")])

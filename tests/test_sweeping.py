@@ -12,8 +12,8 @@ from streamer.settings import Commit, Duration, Events, Settings, Size, State
 from streamer.state.decided import DecidedBatches
 from streamer.state.store import BLOCKS, DECIDED, IDS, LABELS, SEEN, Store
 from tests.features.oracle import Event, feature_of
+from tests.learning.test_learning import Lab, outcome, pipeline, topology_of
 from tests.test_engine import NOW, commit, payment, records_of
-from tests.test_learning import Lab, outcome, pipeline, topology_of
 
 HOUR, DAY = 3_600_000, 86_400_000
 ROOMS = {"blocks": BLOCKS, "decided": DECIDED, "ids": IDS, "outcomes": SEEN, "labels": LABELS}

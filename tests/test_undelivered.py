@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from streamer.committer import Committer
 from streamer.engine import Engine
-from streamer.learning import Learning
+from streamer.learning.learning import Learning
 from streamer.metrics import Metrics
 from streamer.parts import Parts
 from streamer.state.store import Store, positions_of

@@ -23,13 +23,13 @@ import numpy as np
 import pyarrow as pa
 
 from streamer.batch import Outgoing, Records
+from streamer.chain.shard import Shard
+from streamer.chain.wire import decode, encode
 from streamer.codec import PaymentCodec
 from streamer.engine import Engine
 from streamer.loading import load_topology
 from streamer.settings import Settings, Size, State
-from streamer.shard import Shard
 from streamer.state.store import Store
-from streamer.wire import decode, encode
 from streamer.workloads import velocity
 
 Lap = Callable[[str], None]

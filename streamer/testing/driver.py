@@ -14,7 +14,7 @@ from streamer.batch import Headers, Outgoing, Records
 from streamer.engine import Answer, Engine
 from streamer.errors import StreamerError
 from streamer.events import Action, Decision, Rejection
-from streamer.learning import Learning, unknown
+from streamer.learning.learning import Learning, unknown
 from streamer.settings import Settings, Size, State
 from streamer.state.store import Store, WriteSet
 from streamer.topology import Topology

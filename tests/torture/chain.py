@@ -7,10 +7,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from streamer.chain.stages import Chain, Stage
+from streamer.chain.wire import FRAUDS, decode
 from streamer.models.snapshot import Snapshot
-from streamer.stages import Chain, Stage
 from streamer.state.decided import OFFSET_BITS
-from streamer.wire import FRAUDS, decode
 from tests.end_to_end.acceptance import Acceptance, Refused
 from tests.end_to_end.logs import Got
 from tests.end_to_end.reading import Payment

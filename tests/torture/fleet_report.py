@@ -4,9 +4,9 @@ import json
 from collections import Counter
 from typing import Any
 
+from streamer.chain.stages import Chain
 from streamer.errors import StreamerError
 from streamer.settings import Topics
-from streamer.stages import Chain
 
 from . import topology as tested
 from .chain import ChainOracle

@@ -15,7 +15,7 @@ from streamer import Entity, Model, Policy, Topology, amount, count, mean, total
 from streamer.engine import Engine, Taken
 from streamer.errors import ConfigError
 from streamer.events import Outcome, Rejection
-from streamer.learning import Learning
+from streamer.learning.learning import Learning
 from streamer.models.compiled import Compiled
 from streamer.models.learner import Learner
 from streamer.rejections import Rejected

@@ -15,16 +15,16 @@ from river import linear_model, optim, preprocessing
 
 from streamer import Entity, Model, Policy, Topology, amount, count, total
 from streamer.batch import Outgoing, Records
-from streamer.examples import Examples, Message, decode, encode
-from streamer.learning import Learning
+from streamer.learning.examples import Examples, Message, decode, encode
+from streamer.learning.learning import Learning
+from streamer.learning.signing import Signing
 from streamer.scoring import Taken
 from streamer.settings import Models, Secret, Settings, Size, State
-from streamer.signing import Signing
 from streamer.state.store import LETTERS, META, MODELS, Progress, Store, WriteSet, nested
+from tests.chain.test_shard import features_of
 from tests.chains import Job, Log, Worker, spread
+from tests.learning.test_learning import outcome
 from tests.test_engine import DAY, NOW, payment
-from tests.test_learning import outcome
-from tests.test_shard import features_of
 
 SETTINGS = Settings(state=State(memory_budget=Size(1 << 20)))
 KEYED = Settings(state=SETTINGS.state, models=Models(snapshot_key=Secret("k" * 20)))
@@ -205,7 +205,7 @@ def test_every_example_is_learned_once_by_one_learner(
 ) -> None:
     """Whatever crashes: as River does in the order in which the school got them, and scored by everywhere."""
     if seed % 2:
-        monkeypatch.setattr("streamer.examples.MOST_BYTES", 400)  # five examples a message
+        monkeypatch.setattr("streamer.learning.examples.MOST_BYTES", 400)  # five examples a message
     draws = random.Random(seed)
     term = Term(tmp_path, draws, settings)
     frauds = draws.sample(range(90), 25)
@@ -443,7 +443,7 @@ def test_other_topics_are_none_of_its_business(store: Store) -> None:
 
 def test_examples_do_not_fill_the_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pupil with many examples is due before its interval; they leave in numbered messages."""
-    monkeypatch.setattr("streamer.pupil.MOST_KEPT", 1_000)
+    monkeypatch.setattr("streamer.learning.pupil.MOST_KEPT", 1_000)
     pupil = learning_on(store, 1)
     inputs = np.ones((30, 3))
     pupil.room.teach(Examples("fast", inputs, np.ones(30, np.bool_), np.ones(30), NOW))

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from streamer.batch import Outgoing
+from streamer.scoring import Letter
 from streamer.state.store import LETTERS, Row, Store
 
 
@@ -44,15 +45,6 @@ class Outbox:
         stored, self._stored = self._stored, []
         self._sent += [key for key, _ in stored]
         return stored
-
-
-class Letter(msgspec.Struct, frozen=True, array_like=True):
-    """One record for some partitions of the topic between stages that ends in `to`."""
-
-    to: str
-    partitions: tuple[int, ...]
-    key: bytes | None
-    value: bytes
 
 
 class Post:

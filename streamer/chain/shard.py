@@ -7,20 +7,23 @@ import msgspec
 
 from streamer.acceptance import Punctuality, Recognition
 from streamer.batch import Outgoing, Records, Text
+from streamer.chain.inbox import Inbox
+from streamer.chain.outbox import Post
+from streamer.chain.outlet import Outlet
+from streamer.chain.stages import ENTRY, Chain, Stage
+from streamer.chain.steps import Count, Entry, Identify, Score, Step
+from streamer.chain.telling import Telling
+from streamer.chain.wire import warm_up
 from streamer.codec import PaymentCodec
 from streamer.conversion import take_effect
 from streamer.declared import declared_rows
 from streamer.engine import IDENTITIES_SHARE, Blocks, no_lap
 from streamer.errors import StreamerError
 from streamer.features.table import Features
-from streamer.inbox import Inbox
 from streamer.models.scorer import Scorer
-from streamer.outbox import Post
-from streamer.outlet import Outlet
 from streamer.rates import RateTable, read_rates
 from streamer.scoring import Answer, Scoring, Taken
 from streamer.settings import Settings
-from streamer.stages import ENTRY, Chain, Stage
 from streamer.state.decided import marks_in
 from streamer.state.identities import Identities
 from streamer.state.store import (
@@ -38,11 +41,8 @@ from streamer.state.store import (
     positions_of,
     prefixed,
 )
-from streamer.steps import Count, Entry, Identify, Score, Step
 from streamer.sweeping import DecidedSweeper, KeySweeper, SightedSweeper, counted
-from streamer.telling import Telling
 from streamer.topology import Topology
-from streamer.wire import warm_up
 
 
 class Shard:

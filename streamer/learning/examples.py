@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from streamer.batch import Bool, Float64
+from streamer.chain.wire import MOST_BYTES, UnreadableError, seal, unseal
 from streamer.state.packing import pack, unpack
-from streamer.wire import MOST_BYTES, UnreadableError, seal, unseal
 
 _MAGIC: Final = b"streamer\x02"
 _CELL: Final = 9

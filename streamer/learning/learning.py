@@ -6,13 +6,13 @@ from streamer.batch import Outgoing, Records
 from streamer.codec import OutcomeCodec
 from streamer.engine import Taken
 from streamer.events import Outcome
-from streamer.joining import Joining
+from streamer.learning.joining import Joining
+from streamer.learning.pupil import Pupil
+from streamer.learning.school import School
+from streamer.learning.signing import Signing
 from streamer.models.snapshot import Snapshot
-from streamer.pupil import Pupil
 from streamer.rejections import Rejected, encode_rejection
-from streamer.school import School
 from streamer.settings import Settings
-from streamer.signing import Signing
 from streamer.state.store import Position, Store, positions_of
 from streamer.topology import Topology
 

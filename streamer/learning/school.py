@@ -6,16 +6,15 @@ from dataclasses import dataclass, field
 import msgspec
 
 from streamer.batch import Records
-from streamer.examples import Examples, aligned, decode
+from streamer.chain.stages import LEARN, MODELS
+from streamer.chain.wire import UnreadableError
+from streamer.learning.examples import Examples, aligned, decode
+from streamer.learning.signing import Signing
 from streamer.models.learner import Learner
-from streamer.outbox import Letter
-from streamer.scoring import Taken
+from streamer.scoring import Letter, Taken
 from streamer.settings import Settings
-from streamer.signing import Signing
-from streamer.stages import LEARN, MODELS
 from streamer.state.store import META, Store
 from streamer.topology import Model, Topology
-from streamer.wire import UnreadableError
 
 HEARD = META + b"heard/" + LEARN.encode()
 """Row of the number of the last message heard, by the shard that sent it."""

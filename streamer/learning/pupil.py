@@ -4,15 +4,14 @@ from collections import Counter
 from typing import Final
 
 from streamer.batch import Records
+from streamer.chain.stages import LEARN, MODELS
 from streamer.errors import StreamerError
-from streamer.examples import Examples, Message, encode, join, split
+from streamer.learning.examples import Examples, Message, encode, join, split
+from streamer.learning.signing import Signing
 from streamer.models.scorer import Scorer
 from streamer.models.snapshot import Snapshot
-from streamer.outbox import Letter
-from streamer.scoring import Taken
+from streamer.scoring import Letter, Taken
 from streamer.settings import Settings
-from streamer.signing import Signing
-from streamer.stages import LEARN, MODELS
 from streamer.state.store import META, Store
 from streamer.topology import Topology
 

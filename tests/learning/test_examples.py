@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from streamer.examples import Examples, Message, aligned, decode, encode, join, split
+from streamer.chain.wire import MOST_BYTES, UnreadableError, seal
+from streamer.learning.examples import Examples, Message, aligned, decode, encode, join, split
 from streamer.state.packing import pack
-from streamer.wire import MOST_BYTES, UnreadableError, seal
 
 
 def examples_of(inputs: Any, until: int = 7, model: str = "fraud") -> Examples:

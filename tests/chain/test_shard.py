@@ -29,18 +29,18 @@ from streamer import (
     total,
 )
 from streamer.batch import Headers, Outgoing
+from streamer.chain.shard import Shard
 from streamer.engine import Engine
 from streamer.errors import StateError, StreamerError
 from streamer.features import keyed
 from streamer.rates import RateTable
 from streamer.settings import Duration, Events, Settings, Size, State
-from streamer.shard import Shard
 from streamer.state.decided import DecidedBatches
 from streamer.state.store import BLOCKS, DECIDED, IDS, SIGHTED, UNTOLD, Store
 from tests.chains import Job, Log, spread
 from tests.end_to_end.windows import Feature
+from tests.learning.test_learning import outcome
 from tests.test_engine import DAY, HOUR, NOW, mixture, payment, taught
-from tests.test_learning import outcome
 
 SETTINGS = Settings(state=State(memory_budget=Size(1 << 20)))
 ROOMY = Settings(state=State(memory_budget=Size(1 << 24)))

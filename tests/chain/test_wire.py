@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.batch import Float64, Headers, Text
-from streamer.wire import (
+from streamer.chain.wire import (
     MOST_BYTES,
     PAYMENTS,
     ROW_BITS,

@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer.batch import Records
-from streamer.inbox import Inbox
-from streamer.stages import Stage
-from streamer.wire import PAYMENTS, Head, encode
-from tests.test_wire import rows_of
+from streamer.chain.inbox import Inbox
+from streamer.chain.stages import Stage
+from streamer.chain.wire import PAYMENTS, Head, encode
+from tests.chain.test_wire import rows_of
 
 STAGE = Stage("card", "stages.card", "identify", keys=("card",))
 CUTS = st.lists(st.tuples(st.integers(0, 2), st.integers(1, 6), st.integers(0, 9)), max_size=40)

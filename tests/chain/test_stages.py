@@ -6,10 +6,10 @@ import pytest
 
 from streamer import Entity, Model, Policy, Topology, count, fraud_count, total
 from streamer import amount as paid
+from streamer.chain.stages import Chain, check_partitions
 from streamer.errors import ConfigError, TopologyError
 from streamer.settings import Topics
-from streamer.stages import Chain, check_partitions
-from tests.test_learning import pipeline
+from tests.learning.test_learning import pipeline
 
 
 def topology_of(*entities: Entity) -> Topology:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 import msgspec
 
 from streamer.batch import Outgoing
+from streamer.chain.outbox import Outbox
+from streamer.chain.outlet import Outlet
 from streamer.events import Payment
-from streamer.outbox import Outbox
-from streamer.outlet import Outlet
 from streamer.payments import KnownFraud
 from streamer.state.store import UNTOLD, Row, Store
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamer.batch import Int64, Records
+from streamer.chain.stages import FRAUDS as TELLERS
+from streamer.chain.stages import Stage
+from streamer.chain.wire import FRAUDS, PAYMENTS, ROW_BITS, Head, Rows, UnreadableError, decode, join
 from streamer.errors import StreamerError
-from streamer.stages import FRAUDS as TELLERS
-from streamer.stages import Stage
-from streamer.wire import FRAUDS, PAYMENTS, ROW_BITS, Head, Rows, UnreadableError, decode, join
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamer.batch import Bool, Int64, Outgoing
+from streamer.chain.stages import FRAUDS as TELLERS
+from streamer.chain.stages import Stage
+from streamer.chain.wire import FRAUDS, PAYMENTS, Head, Rows, by_partition, encode
 from streamer.encoding import canonical
 from streamer.features.columns import Prepared
 from streamer.partitioning import partitions_of_text
 from streamer.payments import KnownFraud, PaymentBatch
-from streamer.stages import FRAUDS as TELLERS
-from streamer.stages import Stage
-from streamer.wire import FRAUDS, PAYMENTS, Head, Rows, by_partition, encode
 
 
 class Outlet:

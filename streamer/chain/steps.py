@@ -8,23 +8,23 @@ import numpy as np
 
 from streamer.acceptance import Punctuality, Recognition
 from streamer.batch import Records
+from streamer.chain.inbox import Inbox
+from streamer.chain.outlet import Outlet
+from streamer.chain.stages import Stage
+from streamer.chain.wire import FRAUDS, ROW_BITS, Rows
 from streamer.codec import PaymentCodec
 from streamer.conversion import as_column, convert, from_column, others_of
 from streamer.encoding import canonical, copied_of
 from streamer.features.expressions import OwnValue
 from streamer.features.table import Features
-from streamer.inbox import Inbox
-from streamer.outlet import Outlet
 from streamer.payments import PaymentBatch
 from streamer.rates import RateTable
 from streamer.recall import PaymentReader
 from streamer.rejections import RECEIVED_READ, Rejected, encode_rejection, rejection_of
 from streamer.scoring import Answer, Counted, Scoring
-from streamer.stages import Stage
 from streamer.state.decided import OFFSET_BITS, mark_rows, name_of
 from streamer.state.store import SIGHTED, Row
 from streamer.topology import Topology
-from streamer.wire import FRAUDS, ROW_BITS, Rows
 
 
 class Step(Protocol):

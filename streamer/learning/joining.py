@@ -10,7 +10,7 @@ import numpy as np
 
 from streamer.batch import Float64, Int64
 from streamer.events import Outcome, Payment
-from streamer.examples import Examples, aligned
+from streamer.learning.examples import Examples, aligned
 from streamer.models.labels import DISPUTE, evidence
 from streamer.payments import KnownFraud
 from streamer.state.decided import ROW_BITS, Decided, DecidedBatches, Found
