@@ -188,10 +188,11 @@ class Agents:
         try:
             while not self._stopping:
                 await asyncio.sleep(TICK_S)
-                if self.ready:
-                    for task in list(self._tasks.values()):
+                async with self._assigning:  # no state is closed meanwhile
+                    for task in self._tasks.values() if self.ready else ():
                         await self._tick_of(task)
-                    self._show()
+                    if self.ready:
+                        self._show()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a task that dies silently would stop commits
