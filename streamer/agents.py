@@ -194,10 +194,11 @@ class Agents:
         try:
             while not self._stopping:
                 await asyncio.sleep(TICK_S)
-                if self.ready:
-                    for task in list(self._tasks.values()):
+                async with self._assigning:  # no state is closed meanwhile
+                    for task in self._tasks.values() if self.ready else ():
                         await self._tick_of(task)
-                    self._show()
+                    if self.ready:
+                        self._show()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a task that dies silently would stop commits
@@ -231,11 +232,10 @@ class Agents:
 
     def _failed(self, shard: int, error: BaseException) -> None:
         """What a task tells of what went wrong beside the stream."""
-        task = self._tasks.get(shard)
-        if isinstance(error, Fenced) and task is not None:
-            self._lose(task, error)
-        else:
+        if not isinstance(error, Fenced):
             self.fail(error)
+        elif (task := self._tasks.get(shard)) is not None:  # else it is given back already
+            self._lose(task, error)
 
     def _show(self) -> None:
         """Bring the figures up to date that add up over the tasks."""
@@ -311,8 +311,11 @@ class Agents:
         failed = partial(self._failed, shard)
         consumer = self.app.consumer
         task = Task(parts, consumer, partitions, failed, self._give_back, self._upstream)
-        await task.start(consumer.commit_positions)
         self._tasks[shard] = task
+        try:
+            await task.start(consumer.commit_positions)
+        except Fenced as error:
+            self._lose(task, error)
 
     async def _end(self, shard: int) -> None:
         task = self._tasks.pop(shard)

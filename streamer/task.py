@@ -113,6 +113,9 @@ class Task:
             self._outcomes.put_nowait((-1, 0, _NOTHING))
             await asyncio.wait([self._learner])
         await self._committer.stop()
+        for topic, partitions in self._partitions.items():
+            for partition in partitions:
+                self.parts.metrics.unassigned(topic, partition)
 
     def lose(self) -> None:
         """Answer no more: another worker has taken over, and what is not committed is its work now."""

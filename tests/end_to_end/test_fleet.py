@@ -38,7 +38,7 @@ def events(*names: str, **more: Any) -> FleetPlan:
 def test_workers_come_go_die_and_sleep(broker: str, topic_prefix: str, tmp_path: Path) -> None:
     """Partitions go on elsewhere, from the changelog; who slept past its session replaces nothing.
 
-    What such a worker still sends is a repeat that its source position tells, with the same bytes.
+    What such a worker still sends is a repeat that its source position tells.
     """
     plan = events("pause", "add", "kill_for_good", "add", "stop")
     figures = figures_of(plan, broker, topic_prefix, tmp_path)

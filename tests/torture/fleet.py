@@ -208,7 +208,9 @@ class Feeder:
 def _keyed(sent: Sent) -> Sent:
     outcome = read_outcome(sent.value, LIMITS.max_record_bytes)
     name = outcome.payment_id if isinstance(outcome, Unread) else outcome["payment_id"]
-    return Sent(sent.timestamp, None if name is None else name.encode(), sent.value, sent.headers)
+    # A record needs one of both; what cannot be read may lie anywhere.
+    key = (None if sent.value else b"none") if name is None else name.encode()
+    return Sent(sent.timestamp, key, sent.value, sent.headers)
 
 
 def torture_fleet(

@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 from streamer.chain.stages import Chain
 from streamer.errors import StreamerError
 from streamer.settings import Topics
+from tests.end_to_end.logs import Got
 
 from . import topology as tested
 from .chain import ChainOracle
@@ -22,6 +24,9 @@ def fleet_report(run: FleetRun, command: str) -> Report:
     place, plan = run.place, run.plan
     failures: list[str] = []
     outputs = {topic: [got for part in place.read_committed(topic) for got in part] for topic in OUTPUTS}
+    stale = 0
+    if plan.guarantee == "at_least_once" and "pause" in plan.only:
+        outputs["decisions"], stale = _without_stale(outputs["decisions"])
     inputs = Inputs(
         run.storm.payments,
         [told.record for told in run.storm.outcomes],
@@ -66,6 +71,7 @@ def fleet_report(run: FleetRun, command: str) -> Report:
         "rate": plan.rate,
         **counted(verdict),
         "doubled_in_output": repeats,
+        "stale_decisions_of_sleepers": stale,
         "what_differs": dict(verdict.details.most_common()),
         "outcomes": len(run.storm.outcomes),
         "snapshots": len(snapshots),
@@ -74,3 +80,13 @@ def fleet_report(run: FleetRun, command: str) -> Report:
         **figures,
     }
     return Report(figures, failures)
+
+
+def _without_stale(decisions: Sequence[Got]) -> tuple[list[Got], int]:
+    """Decisions without those of another version behind the first for a payment, and how many these are.
+
+    Only transactions keep a worker that has slept from publishing what it held, by the model that it had.
+    """
+    first: dict[str, Got] = {}
+    kept = [got for got in decisions if first.setdefault(got.source, got).content == got.content]
+    return kept, len(decisions) - len(kept)
