@@ -146,18 +146,20 @@ def _wait_decided(worker: Worker, payments: int) -> None:
 
 
 def _watch_restore(worker: Worker) -> tuple[float, float]:
-    """Seconds from the first look at which rows had come to the last at which more did, and the rows."""
-    looks: list[tuple[float, float]] = []
-    while not worker.metric("streamer_decisions_total"):
+    """Seconds from the last look at which no row had come to the first at which all had, and the rows."""
+    began = ended = time.monotonic()
+    rows = 0.0
+    while not (decided := worker.metric("streamer_decisions_total")):
         time.sleep(LOOK_S)
         _check(worker)
-        rows = worker.metric("streamer_restore_rows") or 0.0
-        if rows and (not looks or rows > looks[-1][1]):
-            looks.append((time.monotonic(), rows))
-    if len(looks) < 2:
-        raise AssertionError("the restore was over between two looks; raise --events")
-    # What had come by the first look took no longer than the look before it.
-    return looks[-1][0] - looks[0][0] + LOOK_S, looks[-1][1]
+        now, found = time.monotonic(), worker.metric("streamer_restore_rows") or 0.0
+        if not found:
+            began = now
+        elif found > rows:
+            rows, ended = found, now
+    if not rows:
+        raise AssertionError(f"expected a restore before {decided:.0f} decisions, saw none; raise --events")
+    return ended - began, rows
 
 
 def _check(worker: Worker) -> None:
