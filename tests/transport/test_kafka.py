@@ -390,7 +390,7 @@ def test_the_end_of_a_partition_is_known_once_it_is_read(
         await stage.publish(numbered(stage.topic, 10))
         async with sink.running():
             consumer = sink.app.consumer
-            assert consumer.end_offset(stage.topic, 0) is None
+            assert consumer.end_offset(stage.topic, 1) is None
             await eventually(lambda: sink.batches)
             assert consumer.end_offset(stage.topic, 0) == 10
             assert consumer.end_offset(stage.topic, 1) is None
