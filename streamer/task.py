@@ -250,6 +250,7 @@ class Task:
             return
         self._last_handover = time.monotonic()
         await self._committer.take_in(parts.learning.hand_over())
+        parts.learning.taken_in()
 
     def show(self) -> None:
         """Bring the figures up to date that are not counted by batch and that are this task's alone."""

@@ -1,8 +1,8 @@
 """Joins outcomes to payments as they were decided and makes examples of them; silence makes the good ones."""
 
 import itertools
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections import ChainMap, Counter, deque
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -59,6 +59,8 @@ class Joining:
         self._teach = teach
         self._decided = DecidedBatches(store)
         self._pending: dict[bytes, bytes] = {}
+        self._handed: deque[dict[bytes, bytes]] = deque()
+        """Rows that were handed over and may not be in the store yet, newest first."""
         self._frauds: list[KnownFraud] = []
         self._columns: dict[str, tuple[str, ...]] = {topology.fingerprint: topology.features}
         self.maturing = [self._begun(model) for model in topology.models]
@@ -93,7 +95,7 @@ class Joining:
             if mark is None or not _is_kept(mark, first):
                 unknown.append(index)
                 continue
-            if seen[index] is not None or key in self._pending:
+            if seen[index] is not None or key in self._unstored:
                 continue
             self._pending[key] = msgspec.msgpack.encode(outcome)
             self.kinds[outcome.kind] += 1
@@ -103,7 +105,7 @@ class Joining:
             if label and self._first_heard(digest, outcome.event_time):
                 known_at[digest] = outcome.event_time
             place = _label_key(int(np.frombuffer(mark, ENTRY)[0]["source"]))
-            known = self._pending.get(place) or self._store.get_many([place])[0]
+            known = self._unstored.get(place) or self._store.get_many([place])[0]
             if label is None:
                 self._pending[place] = known or UNKNOWN
             elif known not in ((FRAUD, WAITING) if label else (GOOD,)):
@@ -122,7 +124,7 @@ class Joining:
     def _first_heard(self, digest: bytes, known: int) -> bool:
         """Whether nothing has said so far that a payment is fraud; from now on something has."""
         key = FRAUDS + digest
-        if key in self._pending or self._store.get_many([key])[0] is not None:
+        if key in self._unstored or self._store.get_many([key])[0] is not None:
             return False
         self._pending[key] = known.to_bytes(8, "big")
         return True
@@ -184,8 +186,18 @@ class Joining:
         rows: list[Row] = list(self._pending.items())
         rows += [(_cursor_key(one.model), str(one.cursor).encode()) for one in self.maturing]
         frauds = self._frauds
+        self._handed.appendleft(self._pending)
         self._pending, self._frauds = {}, []
         return rows, frauds
+
+    def taken_in(self) -> None:
+        """What was handed over first, of what is still under way, is in the store now."""
+        self._handed.pop()
+
+    @property
+    def _unstored(self) -> Mapping[bytes, bytes]:
+        """Rows that the store may not have yet: until a commit has them, what comes again must find them."""
+        return ChainMap(self._pending, *self._handed)
 
     def _begun(self, model: Model) -> _Maturing:
         cursor = self._store.get_many([_cursor_key(model)])[0]
@@ -199,7 +211,7 @@ class Joining:
             return None
         prefix = SEEN + digest
         known = [value for _, value in self._store.scan(prefix)]
-        known.extend(value for key, value in self._pending.items() if key.startswith(prefix))
+        known.extend(value for key, value in self._unstored.items() if key.startswith(prefix))
         steps = [msgspec.msgpack.decode(value, type=Outcome) for value in known]
         chargebacks = [step for step in steps if step.kind == "chargeback"]
         return max(chargebacks, key=lambda step: step.event_time).category if chargebacks else None
@@ -228,7 +240,7 @@ class Joining:
     def _labels(self, source: Int64) -> dict[int, bytes]:
         """The labels known of the payments of a batch, and all that are to be written, by source."""
         labels = labels_of(self._store, source)
-        for key, label in self._pending.items():
+        for key, label in self._unstored.items():
             if key.startswith(LABELS):
                 labels[int.from_bytes(key[len(LABELS) :], "big")] = label
         return labels

@@ -128,8 +128,12 @@ class Learning:
         """Whether that should not wait for its interval."""
         return self.room.is_due
 
+    def taken_in(self) -> None:
+        """The commit that was first to take something in, of those not told of yet, is in the store."""
+        self.joining.taken_in()
+
     def hand_over(self) -> Taken:
-        """What a commit takes in; only to be called when nothing is queued."""
+        """What a commit takes in, which `taken_in` tells of; only to be called when nothing is queued."""
         rows, frauds = self.joining.hand_over()
         taken = Taken(rows=rows, positions=dict(self._positions), frauds=frauds)
         self.room.hand_over(taken)

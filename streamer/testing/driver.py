@@ -143,6 +143,7 @@ class TopologyDriver:
         learning.learn(learning.waiting)
         if learning.has_news:
             self._write(engine.cut(learning.hand_over()))
+            learning.taken_in()
 
     def restart(self) -> None:
         """Stop in good order, everything committed, and start again on the same state."""

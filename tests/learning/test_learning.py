@@ -161,6 +161,23 @@ def test_fraud_is_learned_when_it_is_known(lab: Lab) -> None:
     assert lab.knowledge == lab.taught(("p1", False), ("p2", False), ("p3", True), ("p4", False))
 
 
+def test_a_repeat_changes_nothing_while_a_commit_is_under_way(lab: Lab) -> None:
+    """What was handed over and is not stored yet is known: the same outcome again, or another of that fraud."""
+    lab.decide(*some([1, 2, 3]))
+    lab.mature(NOW + WEEK + 3_000)
+    lab.join(outcome("o1", 2))
+    lab.learn()
+    under_way = lab.learning.hand_over()
+    assert [one.payment.payment_id for one in under_way.frauds] == ["p2"]
+    lab.join(outcome("o1", 2), outcome("o2", 2), outcome("o3", 3))
+    lab.learn()
+    commit(lab.engine, lab.store, under_way)
+    lab.learning.taken_in()
+    assert [one.payment.payment_id for one in lab.hand_over().frauds] == ["p3"]
+    goods = [(f"p{number}", False) for number in (1, 2, 3)]
+    assert lab.knowledge == lab.taught(*goods, ("p2", True), ("p3", True))
+
+
 @pytest.mark.parametrize("how", ["at once", "one by one", "after a commit", "after a start"])
 def test_a_repeat_changes_nothing(lab: Lab, how: str) -> None:
     """An outcome_id counts once per payment, wherever it is repeated."""
