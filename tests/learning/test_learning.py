@@ -162,7 +162,7 @@ def test_fraud_is_learned_when_it_is_known(lab: Lab) -> None:
 
 
 def test_a_repeat_changes_nothing_while_a_commit_is_under_way(lab: Lab) -> None:
-    """What was handed over and is not stored yet is known: the same outcome again, or another of that fraud."""
+    """What was handed over and is not stored yet is known: an outcome again, or another of that fraud."""
     lab.decide(*some([1, 2, 3]))
     lab.mature(NOW + WEEK + 3_000)
     lab.join(outcome("o1", 2))
