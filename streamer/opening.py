@@ -216,7 +216,7 @@ class Opener:
         job = self._site.job
 
         def report(progress: RestoreProgress) -> None:
-            self.warm[shard] = self.warm.get(shard, 0) + progress.rows
+            self.warm[shard] = progress.reached
             self._site.metrics.restore(shard, progress.rows, progress.left, progress.seconds_left)
 
         try:

@@ -37,13 +37,16 @@ _LOOKS, _LOOK_S = 10, 0.1
 class RestoreProgress:
     """How far a restore is; `left` are the records still to be read at most: compaction has removed some.
 
-    >>> str(RestoreProgress(shard=3, rows=1_000_000, left=500_000, seconds=2.0, seconds_left=1.0))
+    `reached` is the offset of the next record, whatever an earlier restore has read of those before.
+
+    >>> str(RestoreProgress(3, rows=1_000_000, left=500_000, reached=9, seconds=2.0, seconds_left=1.0))
     'shard 3: 1,000,000 rows restored, at most 500,000 to do, 1 s left (500,000 rows/s)'
     """
 
     shard: int
     rows: int
     left: int
+    reached: int
     seconds: float
     seconds_left: float
 
@@ -169,9 +172,10 @@ class Restorer:
                 seconds = time.monotonic() - began
                 left = max(0, fetched.end - fetched.next)
                 speed = (fetched.next - start) / max(seconds, 1e-9)
+                seconds_left = left / speed if speed else 0.0
                 self._report(
                     RestoreProgress(
-                        self._reader.shard, course.rows, left, seconds, left / speed if speed else 0.0
+                        self._reader.shard, course.rows, left, fetched.next, seconds, seconds_left
                     )
                 )
                 if stop is None and there:

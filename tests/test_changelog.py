@@ -75,8 +75,13 @@ def test_a_store_that_is_behind_reads_only_what_it_misses(shard: Shard, tmp_path
             assert owner.restored.rows == 0
             for _ in range(3):
                 await owner.commit(some_rows(rng, count=70))
-        assert (await shard.restore(tmp_path / "behind")).rows == 3 * (70 + 1)
-        assert (await shard.restore(tmp_path / "behind")).rows == 0
+        told: list[RestoreProgress] = []
+        assert (await shard.restore(tmp_path / "behind", report=told.append)).rows == 3 * (70 + 1)
+        missed = told[-1]
+        assert (await shard.restore(tmp_path / "behind", report=told.append)).rows == 0
+        # A copy is as warm as what it holds, not as what it has just read.
+        assert (told[-1].rows, told[-1].reached) == (0, missed.reached)
+        assert missed.reached >= 5 * (200 + 1) + 3 * (70 + 1)
         assert content_of(tmp_path / "a") == content_of(tmp_path / "behind")
 
     asyncio.run(scenario())
