@@ -43,6 +43,9 @@ class Opening(Protocol):
     async def copy(self, shards: frozenset[int]) -> None:
         """Keep copies of these shards of others, and of no more."""
 
+    def settle(self) -> None:
+        """All that is to be open is open."""
+
 
 class Agents:
     """The live rim of one worker. `failure` is what ended it, if anything did.
@@ -266,7 +269,6 @@ class Agents:
                 for shard, task in list(self._tasks.items()):
                     if task.lost or shard not in wanted:
                         await self._end(shard)
-                await self._opening.copy(frozenset())
                 await self._begin_all(wanted - self._tasks.keys())
                 await self._opening.copy(frozenset(self.app.consumer.standby) - wanted)
                 for task in self._tasks.values():
@@ -295,6 +297,7 @@ class Agents:
                 opening.cancel()
             ended = await asyncio.gather(*openings, return_exceptions=True)
             self._openings.difference_update(openings)
+        self._opening.settle()
         for error in sorted(
             (each for each in ended if each is not None),
             key=lambda each: isinstance(each, asyncio.CancelledError),

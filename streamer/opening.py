@@ -24,7 +24,7 @@ from streamer.published import Published
 from streamer.restore import Restored, RestoreProgress, Restorer
 from streamer.state.store import Position, Progress, Store, WriteSet
 from streamer.transport.connect import KafkaConnection
-from streamer.transport.seam import Publisher, Transactions
+from streamer.transport.seam import Admin, Publisher, Transactions
 from streamer.transport.threaded import LoopThread, ThreadedTransactions
 
 log = logging.getLogger(__name__)
@@ -92,11 +92,18 @@ class Opener:
 
     async def copy(self, shards: frozenset[int]) -> None:
         """Keep copies of these shards of others, and of no more."""
-        for shard in self._copies.keys() - shards:
+        ended = {shard for shard, (_, following) in self._copies.items() if following.done()}
+        for shard in (self._copies.keys() - shards) | ended:
             await self._release(shard)
         for shard in shards - self._copies.keys():
             stop = asyncio.Event()
             self._copies[shard] = stop, asyncio.ensure_future(self._follow(shard, stop))
+
+    def settle(self) -> None:
+        """What is open now stays. The collector need not look at it again: that took 0.2 s each time."""
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
 
     async def stop(self) -> None:
         """Keep no more copies."""
@@ -111,33 +118,30 @@ class Opener:
             topic = job.settings.topics.resolved.changelog
             changelog = Changelog(transactions, store, topic=topic, shard=shard, restored=restored)
             await changelog.begin()
-        begun = await asyncio.to_thread(self._check, store, shard)
-        if begun != store.progress:
-            writes = WriteSet(begun, place=store.place)
-            if changelog is not None:
-                # A state that its changelog knows nothing of would be in the way of the next owner's.
-                await changelog.commit(writes)
-            store.commit(writes)
-        if shard == 0:
-            tell_changes(job, store)
-        engine = self._engine(store, shard)
-        learning = Learning(
-            job.topology, store, job.settings, engine.identify, number=shard, shards=site.shards
-        )
-        for snapshot in learning.snapshots():
-            engine.restore_scorer(snapshot.model, snapshot.version, snapshot.scorer())
-        present = await asyncio.to_thread(self._ends, engine.decides_from, shard)
-        seen = await asyncio.to_thread(self._seen, store.progress, shard)
+        with closing(await asyncio.to_thread(site.connection.admin)) as admin:
+            begun = await asyncio.to_thread(self._check, admin, store, shard)
+            if begun != store.progress:
+                writes = WriteSet(begun, place=store.place)
+                if changelog is not None:
+                    # A state that its changelog knows nothing of would be in the way of the next owner's.
+                    await changelog.commit(writes)
+                store.commit(writes)
+            if shard == 0:
+                tell_changes(job, store)
+            engine = self._engine(store, shard)
+            learning = Learning(
+                job.topology, store, job.settings, engine.identify, number=shard, shards=site.shards
+            )
+            for snapshot in learning.snapshots():
+                engine.restore_scorer(snapshot.model, snapshot.version, snapshot.scorer())
+            present = await asyncio.to_thread(self._ends, admin, engine.decides_from, shard)
+            seen = await asyncio.to_thread(self._seen, admin, store.progress, shard)
         published = await Published.recall(
             site.connection, job.answer_topics, seen, present, lambda key: self._decides(shard, key)
         )
         if published.waits:
             log.warning("%s decisions were sent but not committed; they are not sent again", published.waits)
         faults.reach("start.recalled")
-        # What is here now stays. The collector need not look at it again: that took 0.2 s each time.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*COLLECT_AFTER)
         in_transactions = job.guarantee == "transactions" and transactions is not None
         return Parts(
             engine,
@@ -236,24 +240,23 @@ class Opener:
             stop.set()
             await following
 
-    def _check(self, store: Store, shard: int) -> Progress:
+    def _check(self, admin: Admin, store: Store, shard: int) -> Progress:
         """Refuse a state that does not fit; answers its progress with all topics that it reads and writes."""
         job = self._site.job
         payments = job.settings.topics.resolved.payments
-        with closing(self._site.connection.admin()) as admin:
-            committed = {
-                partition: offset
-                for partition, offset in admin.committed(job.group, payments).items()
-                if partition % self._site.shards == shard
-            }
-            check_positions(job, committed, store)
-            topics = check_topics(store.progress, admin.identities(list(self._site.partitions)))
-            known = store.progress.outputs
-            new = [topic for topic in job.answer_topics if topic not in known]
-            ends = {topic: dict(admin.end_offsets(topic)) for topic in new}
+        committed = {
+            partition: offset
+            for partition, offset in admin.committed(job.group, payments).items()
+            if partition % self._site.shards == shard
+        }
+        check_positions(job, committed, store)
+        topics = check_topics(store.progress, admin.identities(list(self._site.partitions)))
+        known = store.progress.outputs
+        new = [topic for topic in job.answer_topics if topic not in known]
+        ends = {topic: dict(admin.end_offsets(topic)) for topic in new}
         return msgspec.structs.replace(store.progress, outputs={**known, **ends}, topics=topics)
 
-    def _seen(self, progress: Progress, shard: int) -> Progress:
+    def _seen(self, admin: Admin, progress: Progress, shard: int) -> Progress:
         """From where on answers of a shard may stand in the outputs that it does not remember.
 
         One of several decides payments that it has long read, so their positions tell nothing. Decisions and
@@ -263,17 +266,15 @@ class Opener:
         if site.shards == 1:
             return progress
         outputs = {topic: dict(ends) for topic, ends in progress.outputs.items()}
-        with closing(site.connection.admin()) as admin:
-            for topic in (topics.decisions, topics.features):
-                ends = admin.end_offsets(topic) if topic in site.job.answer_topics else {}
-                if len(ends) == site.shards:
-                    outputs[topic] = {**ends, shard: outputs.get(topic, {}).get(shard, 0)}
+        for topic in (topics.decisions, topics.features):
+            ends = admin.end_offsets(topic) if topic in site.job.answer_topics else {}
+            if len(ends) == site.shards:
+                outputs[topic] = {**ends, shard: outputs.get(topic, {}).get(shard, 0)}
         return msgspec.structs.replace(progress, positions={}, outputs=outputs)
 
-    def _ends(self, topic: str, shard: int) -> Mapping[Position, int]:
+    def _ends(self, admin: Admin, topic: str, shard: int) -> Mapping[Position, int]:
         """The present ends of the shard's partitions of a topic."""
-        with closing(self._site.connection.admin()) as admin:
-            ends = admin.end_offsets(topic)
+        ends = admin.end_offsets(topic)
         return {(topic, number): end for number, end in ends.items() if number % self._site.shards == shard}
 
     @property
