@@ -9,10 +9,10 @@ import msgspec
 
 from streamer import faults
 from streamer.batch import Outgoing
-from streamer.engine import Answer, Taken
 from streamer.errors import StreamerError
 from streamer.journal import JournalEntry, position_name
 from streamer.parts import Parts
+from streamer.scoring import Answer, Taken
 from streamer.state.store import META, MODELS, Position, WriteSet, flat, nested, positions_of
 from streamer.transport.seam import Delivered
 

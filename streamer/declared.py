@@ -2,6 +2,8 @@
 
 from typing import Final
 
+import msgspec
+
 from streamer.changes import Change, Declared, compare, declare
 from streamer.state.store import META, Row, Store
 from streamer.topology import Topology
@@ -40,5 +42,19 @@ def declared_rows(store: Store, topology: Topology, allowed_lateness: int) -> li
     """What the first commit of a topology has to write, so that later ones know what there is."""
     before = declared_in(store, topology, allowed_lateness)
     now = declare(topology, allowed_lateness, before, clock_of(store))
-    noted = store.get_many([DECLARED])[0]
-    return [] if noted == now.encode() else [(DECLARED, now.encode())]
+    rows: list[Row] = []
+    if store.progress.topology != topology.fingerprint:
+        rows.append((_columns(topology.fingerprint), msgspec.msgpack.encode(topology.features)))
+    if store.get_many([DECLARED])[0] != now.encode():
+        rows.append((DECLARED, now.encode()))
+    return rows
+
+
+def columns_in(store: Store, fingerprint: str) -> tuple[str, ...]:
+    """The features, in order, of the topology of this fingerprint, if it ever wrote to the store."""
+    names = store.get_many([_columns(fingerprint)])[0]
+    return tuple(msgspec.msgpack.decode(names)) if names else ()
+
+
+def _columns(fingerprint: str) -> bytes:
+    return META + b"columns/" + fingerprint.encode()

@@ -4,11 +4,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-import msgspec
 import numpy as np
 
 from streamer.acceptance import Acceptance, Accepted
-from streamer.batch import Outgoing, Records, Text
+from streamer.batch import Outgoing, Records
 from streamer.codec import PaymentCodec
 from streamer.conversion import convert, convert_again, take_effect
 from streamer.declared import declared_rows
@@ -19,14 +18,12 @@ from streamer.models.scorer import Scorer
 from streamer.payments import KnownFraud, PaymentBatch
 from streamer.rates import RateTable, read_rates
 from streamer.recall import PaymentReader
-from streamer.rejections import encode_rejection
 from streamer.scoring import Answer, Counted, Scoring, Taken
 from streamer.settings import Settings
 from streamer.state.decided import DecidedBatches
 from streamer.state.identities import Identities
 from streamer.state.store import (
     BLOCKS,
-    META,
     Position,
     Progress,
     Store,
@@ -38,8 +35,6 @@ from streamer.state.store import (
 )
 from streamer.sweeping import Sweeper
 from streamer.topology import Topology
-
-__all__ = ["IDENTITIES_SHARE", "Answer", "Blocks", "Engine", "Taken", "no_lap", "warm_up"]
 
 DIRTY_SHARE = 2
 """Keys waiting to be written may take one part in so many of the memory budget."""
@@ -111,9 +106,6 @@ class Engine:
         self._changed = False
         self._commits = store.progress.commits
         self._rows = take_effect(self._rates, store)
-        if store.progress.topology != topology.fingerprint:
-            names = msgspec.msgpack.encode(self.columns)
-            self._rows.append((META + b"columns/" + topology.fingerprint.encode(), names))
         self._rows.extend(declared_rows(store, topology, settings.events.allowed_lateness))
         self._redo(store.progress.redo)
 
@@ -159,29 +151,20 @@ class Engine:
 
     def identify(self, payment_ids: Sequence[str]) -> list[bytes]:
         """The 16-byte digests under which payments are found again."""
-        raw = self._identities.digest(Text.pack(payment_ids)).tobytes()
-        return [raw[at : at + 16] for at in range(0, len(raw), 16)]
+        return self._identities.digests(payment_ids)
 
     def process(self, records: Records) -> Answer:
         """Answer a batch of payment records: each gets a decision or a rejection."""
         self._lap("wait")
         self._changed = True
-        topics = self._topics
-        answer = Answer(
-            Outgoing(topics.decisions),
-            Outgoing(topics.payments_rejected),
-            Outgoing(topics.features) if self._emit_features else None,
-        )
+        answer = Answer.to(self._topics, emit_features=self._emit_features)
         decoded = self._codec.decode(records)
         self._lap("decode")
         batch, rejected = self._acceptance.accept(records, decoded.payments, decoded.rejected)
         self._lap("identify")
         if len(batch.payments):
             self._decide(records, batch, answer)
-        for item in rejected:
-            key, value, headers = encode_rejection(records, item)
-            answer.rejected.append(key, value, headers)
-            answer.codes[item.code] += 1
+        answer.refuse(records, rejected)
         self._positions[records.topic, records.partition] = records.offsets[-1] + 1
         self._log_time = max(self._log_time, *records.timestamps)
         self._lap("encode")

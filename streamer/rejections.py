@@ -1,12 +1,13 @@
 """Why a record gets no decision, and how the topics of rejections say so."""
 
 import base64
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from streamer.batch import SOURCE, Headers, Records
+from streamer.batch import SOURCE, Headers, Outgoing, Records
 from streamer.events import Rejection
 from streamer.pan import LONGEST, mask
 
@@ -59,3 +60,9 @@ def rejection_of(rejected: Rejected, received: bytes, source: bytes) -> tuple[by
     )
     key = None if rejected.payment_id is None else rejected.payment_id.encode()
     return key, _encoder.encode(value), [(SOURCE, source)]
+
+
+def add_rejections(out: Outgoing, records: Records, rejected: Iterable[Rejected]) -> None:
+    """Add the answers to records that are refused, in order."""
+    for item in rejected:
+        out.append(*encode_rejection(records, item))

@@ -3,18 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from streamer.batch import SOURCE, Float64, Int64, Outgoing, Text
+from streamer.batch import SOURCE, Float64, Int64, Outgoing, Records, Text
 from streamer.decisions import Judge
 from streamer.encoding import Copied, DecisionEncoder
 from streamer.events import Reason
 from streamer.features.derived import evaluate
 from streamer.models.scorer import Scorer, compile_pipeline
 from streamer.payments import KnownFraud, PaymentBatch
+from streamer.rejections import Rejected, add_rejections
+from streamer.settings import Topics
 from streamer.state.decided import Decided, rows_of
 from streamer.state.store import Position, Row
 from streamer.topology import ACTIONS, Topology
@@ -39,6 +42,20 @@ class Answer:
     unreadable: list[str] = field(default_factory=list)
     log_times: list[Int64] = field(default_factory=list)
     """Record timestamps (ms) of the payments that were decided."""
+
+    @classmethod
+    def to(cls, topics: Topics, *, emit_features: bool) -> Self:
+        """An answer that is still empty, to these topics."""
+        return cls(
+            Outgoing(topics.decisions),
+            Outgoing(topics.payments_rejected),
+            Outgoing(topics.features) if emit_features else None,
+        )
+
+    def refuse(self, records: Records, rejected: Sequence[Rejected]) -> None:
+        """Answer records that get no decision."""
+        add_rejections(self.rejected, records, rejected)
+        self.codes.update(item.code for item in rejected)
 
 
 class Letter(msgspec.Struct, frozen=True, array_like=True):

@@ -15,13 +15,14 @@ from river import linear_model
 from streamer import Entity, Model, Policy, Topology, count
 from streamer.batch import Outgoing
 from streamer.committer import Committer
-from streamer.engine import Engine, Taken
+from streamer.engine import Engine
 from streamer.errors import StreamerError
 from streamer.journal import JournalEntry
 from streamer.learning.learning import Learning
 from streamer.metrics import Metrics
 from streamer.models.learner import Learner
 from streamer.parts import Parts
+from streamer.scoring import Taken
 from streamer.settings import Commit, Settings, Size, State
 from streamer.state.decided import DecidedBatches
 from streamer.state.store import MODELS, Position, Row, Store, positions_of

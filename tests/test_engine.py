@@ -31,11 +31,12 @@ from streamer import (
 )
 from streamer.batch import Headers, Outgoing, Records
 from streamer.conversion import RATES, InForce
-from streamer.engine import Answer, Engine, Taken
+from streamer.engine import Engine
 from streamer.errors import StateError
 from streamer.events import Decision, Rejection
 from streamer.models.learner import Learner
 from streamer.rates import RateTable
+from streamer.scoring import Answer, Taken
 from streamer.settings import Duration, Events, Rates, Settings, Size, State
 from streamer.state.decided import DecidedBatches
 from streamer.state.store import Progress, Store, WriteSet, positions_of

@@ -3,10 +3,8 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
-
 from streamer.acceptance import Punctuality, Recognition
-from streamer.batch import Outgoing, Records, Text
+from streamer.batch import Outgoing, Records
 from streamer.chain.inbox import Inbox
 from streamer.chain.outbox import Post
 from streamer.chain.outlet import Outlet
@@ -28,7 +26,6 @@ from streamer.state.decided import marks_in
 from streamer.state.identities import Identities
 from streamer.state.store import (
     BLOCKS,
-    META,
     SHARD,
     SIGHTED,
     Position,
@@ -134,9 +131,6 @@ class Shard:
         self._rows = take_effect(rates, store)
         if store.empty:
             self._rows.append((SHARD, own))
-        if progress.topology != topology.fingerprint:
-            names = msgspec.msgpack.encode(self.columns)
-            self._rows.append((META + b"columns/" + topology.fingerprint.encode(), names))
         self._rows.extend(declared_rows(store, topology, settings.events.allowed_lateness))
 
     @property
@@ -177,8 +171,7 @@ class Shard:
 
     def identify(self, payment_ids: Sequence[str]) -> list[bytes]:
         """The 16-byte digests under which payments are found again."""
-        raw = self._identities.digest(Text.pack(payment_ids)).tobytes()
-        return [raw[at : at + 16] for at in range(0, len(raw), 16)]
+        return self._identities.digests(payment_ids)
 
     def process(self, records: Records) -> Answer:
         """Let the stage that reads this topic take a batch of records in.
@@ -201,12 +194,7 @@ class Shard:
             )
         self._lap("wait")
         self._changed = True
-        topics = self._topics
-        answer = Answer(
-            Outgoing(topics.decisions),
-            Outgoing(topics.payments_rejected),
-            Outgoing(topics.features) if self._emit_features else None,
-        )
+        answer = Answer.to(self._topics, emit_features=self._emit_features)
         self._share_memory()
         step.process(records, answer)
         self._positions[records.topic, records.partition] = records.offsets[-1] + 1

@@ -20,7 +20,7 @@ from streamer.features.table import Features
 from streamer.payments import PaymentBatch
 from streamer.rates import RateTable
 from streamer.recall import PaymentReader
-from streamer.rejections import RECEIVED_READ, Rejected, encode_rejection, rejection_of
+from streamer.rejections import RECEIVED_READ, Rejected, rejection_of
 from streamer.scoring import Answer, Counted, Scoring
 from streamer.state.decided import OFFSET_BITS, mark_rows, name_of
 from streamer.state.store import SIGHTED, Row
@@ -47,9 +47,7 @@ class Entry:
         decoded = self._codec.decode(records)
         rejected = decoded.rejected
         payments = self._punctuality.keep(records.partition, decoded.payments, rejected)
-        for item in sorted(rejected, key=lambda one: one.index):
-            answer.rejected.append(*encode_rejection(records, item))
-            answer.codes[item.code] += 1
+        answer.refuse(records, sorted(rejected, key=lambda one: one.index))
         if not len(payments):
             return
         values = records.values

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from streamer.batch import Float64, Int64
+from streamer.declared import columns_in
 from streamer.events import Outcome, Payment
 from streamer.learning.examples import Examples, aligned
 from streamer.models.labels import DISPUTE, evidence
@@ -248,8 +249,7 @@ class Joining:
     def _inputs(self, model: Model, fingerprint: str, features: Float64) -> Float64:
         """The inputs of a model among features that may be of earlier declarations, found by name."""
         if fingerprint not in self._columns:
-            kept = self._store.get_many([META + b"columns/" + fingerprint.encode()])[0]
-            self._columns[fingerprint] = tuple(msgspec.msgpack.decode(kept)) if kept else ()
+            self._columns[fingerprint] = columns_in(self._store, fingerprint)
         return aligned(features, self._columns[fingerprint], model.features)
 
 

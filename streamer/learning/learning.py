@@ -4,14 +4,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from streamer.batch import Outgoing, Records
 from streamer.codec import OutcomeCodec
-from streamer.engine import Taken
 from streamer.events import Outcome
 from streamer.learning.joining import Joining
 from streamer.learning.pupil import Pupil
 from streamer.learning.school import School
 from streamer.learning.signing import Signing
 from streamer.models.snapshot import Snapshot
-from streamer.rejections import Rejected, encode_rejection
+from streamer.rejections import Rejected, add_rejections
+from streamer.scoring import Taken
 from streamer.settings import Settings
 from streamer.state.store import Position, Store, positions_of
 from streamer.topology import Topology
@@ -86,9 +86,7 @@ class Learning:
     def reject(self, records: Records, rejected: Sequence[Rejected]) -> Outgoing:
         """The rejections of a batch, ready to be sent."""
         out = Outgoing(self._settings.topics.resolved.outcomes_rejected)
-        for item in rejected:
-            key, value, headers = encode_rejection(records, item)
-            out.append(key, value, headers)
+        add_rejections(out, records, rejected)
         return out
 
     def advance(self, topic: str, partition: int, offset: int) -> None:

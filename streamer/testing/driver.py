@@ -11,10 +11,11 @@ from typing import Self
 import msgspec
 
 from streamer.batch import Headers, Outgoing, Records
-from streamer.engine import Answer, Engine
+from streamer.engine import Engine
 from streamer.errors import StreamerError
 from streamer.events import Action, Decision, Rejection
 from streamer.learning.learning import Learning, unknown
+from streamer.scoring import Answer
 from streamer.settings import Settings, Size, State
 from streamer.state.store import Store, WriteSet
 from streamer.topology import Topology

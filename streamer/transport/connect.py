@@ -107,13 +107,7 @@ class KafkaConnection:
 
     async def tail(self, topic: str, starts: Mapping[int, int]) -> AsyncIterator[Records]:
         """Read as `Connection.tail` says; of transactions, what was committed."""
-        consumer = AIOKafkaConsumer(
-            topic,
-            bootstrap_servers=self._servers.split(","),
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            **self._settings.kafka.security(),
-        )
+        consumer = self._consumer(topic)
         try:
             await consumer.start()
             partitions = sorted(consumer.assignment())
@@ -140,12 +134,7 @@ class KafkaConnection:
             for number, end in ends.items()
             if positions.get(number, 0) < end
         }
-        consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._servers.split(","),
-            isolation_level="read_committed",
-            auto_offset_reset="earliest",
-            **self._settings.kafka.security(),
-        )
+        consumer = self._consumer()
         try:
             await consumer.start()
             consumer.assign(list(left))
@@ -159,6 +148,16 @@ class KafkaConnection:
             raise StreamerError(f"topic {topic} could not be read: {error!r}") from error
         finally:
             await consumer.stop()
+
+    def _consumer(self, *topics: str) -> Any:
+        """Make a consumer without a group, not started; of transactions it is given what was committed."""
+        return AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=self._servers.split(","),
+            isolation_level="read_committed",
+            auto_offset_reset="earliest",
+            **self._settings.kafka.security(),
+        )
 
     def __enter__(self) -> Self:
         return self

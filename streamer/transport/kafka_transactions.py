@@ -95,12 +95,7 @@ class KafkaTransactions(KafkaPublisher):
         `Fenced` where another worker has taken the id over, or the broker gave the transaction up for its
         age.
         """
-        if None not in self._queue:
-            self.seal()
-        if self._pump is not None:
-            await self._pump
-        if self._failure is not None:
-            raise self._failure
+        await self._sealed()
         try:
             async with asyncio.timeout(self._settings.delivery_timeout_s):
                 for outgoing in closing:
@@ -124,12 +119,7 @@ class KafkaTransactions(KafkaPublisher):
 
     async def abort(self) -> None:
         """Let nothing of the sealed transaction ever be visible, or of the open one where none is sealed."""
-        if None not in self._queue:
-            self.seal()
-        if self._pump is not None:
-            await self._pump
-        if self._failure is not None:
-            raise self._failure
+        await self._sealed()
         try:
             async with asyncio.timeout(self._settings.delivery_timeout_s):
                 await asyncio.gather(*self._sent)
@@ -151,6 +141,15 @@ class KafkaTransactions(KafkaPublisher):
         ended = self._producer and self._producer._txn_manager.wait_for_transaction_end()  # noqa: SLF001 - no public way
         if ended is not None and ended.done() and not ended.cancelled():
             ended.exception()  # asked for once, or the loop complains of it
+
+    async def _sealed(self) -> None:
+        """Seal where that was not done, and wait until all before the seal is handed over."""
+        if None not in self._queue:
+            self.seal()
+        if self._pump is not None:
+            await self._pump
+        if self._failure is not None:
+            raise self._failure
 
     def _next(self) -> None:
         """Go on with what was held back."""

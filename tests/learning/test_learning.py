@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from river import linear_model, optim, preprocessing
 
 from streamer import Entity, Model, Policy, Topology, amount, count, mean, total
-from streamer.engine import Engine, Taken
+from streamer.engine import Engine
 from streamer.errors import ConfigError
 from streamer.events import Outcome, Rejection
 from streamer.learning.learning import Learning
 from streamer.models.compiled import Compiled
 from streamer.models.learner import Learner
 from streamer.rejections import Rejected
+from streamer.scoring import Taken
 from streamer.settings import Models, Secret, Settings, Size, State
 from streamer.state.decided import DecidedBatches
 from streamer.state.store import Store, positions_of
