@@ -17,6 +17,7 @@ from rich.console import Console
 from streamer import schemas as event_schemas
 from streamer.bench import BenchJob
 from streamer.bench import bench as run_bench
+from streamer.configuration import load
 from streamer.declared import changes_in, clock_of
 from streamer.demo import Demo, Tally, run_demo
 from streamer.description import describe
@@ -25,7 +26,7 @@ from streamer.generate import Load, generate_files, generate_topics
 from streamer.job import Guarantee, Job
 from streamer.loading import DEFAULT, load_topology
 from streamer.report import Compared, compared_json, show_changes, show_topology, summarize_demo, tick_line
-from streamer.settings import Settings, load
+from streamer.settings import Settings
 from streamer.simulator.files import Format
 from streamer.state.store import Store
 from streamer.topology import Topology as Loaded

@@ -12,9 +12,9 @@ import pytest
 
 from streamer import cli
 from streamer.changes import declare
+from streamer.configuration import describe as settings_described
 from streamer.declared import DECLARED
 from streamer.loading import load_topology
-from streamer.settings import describe as settings_described
 from streamer.state.store import Progress, Store, WriteSet
 
 COMMANDS = ["demo", "run", "generate", "check", "schemas", "bench"]

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streamer import units
+from streamer.configuration import describe, load
 from streamer.errors import ConfigError
-from streamer.settings import Commit, Kafka, Secret, Settings, Topics, describe, load
+from streamer.settings import Commit, Kafka, Secret, Settings, Topics
 
 
 def write(directory: Path, text: str) -> Path:
