@@ -17,6 +17,7 @@ from streamer.features.frauds import FraudFeature, fraud_count, fraud_rate
 from streamer.features.labelled import split
 from streamer.features.table import Features
 from tests.features.oracle import Batch, Blocks, Event, Value, feature_of
+from tests.features.starting import started
 
 LATENESS = 200
 
@@ -90,16 +91,9 @@ class Lab:
 
     def open(self) -> Features:
         """What a start finds."""
-        features = Features(
-            ENTITIES,
-            memory_budget=self.budget,
-            allowed_lateness=LATENESS,
-            blocks=self.blocks,
-            next_number=self.stored,
-        )
-        for number in range(self.begin, self.stored):
-            features.replay(self.batches[number], number)
-        return features
+        again = self.batches[self.begin : self.stored]
+        limits = {"memory_budget": self.budget, "allowed_lateness": LATENESS}
+        return started(ENTITIES, self.blocks, again, self.stored, **limits)
 
     def commit(self, features: Features, most: int | None) -> None:
         """Store a cut."""

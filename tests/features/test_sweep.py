@@ -11,6 +11,7 @@ from streamer.features.declarations import Entity
 from streamer.features.fields import amount, card, merchant
 from streamer.features.table import Features
 from tests.features.oracle import Batch, Blocks, Event, Value
+from tests.features.starting import started
 
 LATENESS = 60
 
@@ -40,16 +41,9 @@ class Worker:
 
     def open(self) -> Features:
         """What a start finds, with the batches counted again that are stored and were not written."""
-        features = Features(
-            ENTITIES,
-            memory_budget=self.budget,
-            allowed_lateness=LATENESS,
-            blocks=self.blocks,
-            next_number=self.stored,
-        )
-        for number in range(self.replay_from, self.stored):
-            features.replay(self.batches[number], number)
-        return features
+        again = self.batches[self.replay_from : self.stored]
+        limits = {"memory_budget": self.budget, "allowed_lateness": LATENESS}
+        return started(ENTITIES, self.blocks, again, self.stored, **limits)
 
     @property
     def clock(self) -> int:
