@@ -83,7 +83,6 @@ class Agents:
         self.ready = False
         self._stopping = False
         self._rebalances = 0
-        self._embedded = not isinstance(url, list)
         self.assigned = asyncio.Event()
         self.buffer = Buffer(settings.buffers.partition_bytes, batches=BATCHES if shards == 1 else 1)
         self.app = _new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
@@ -338,8 +337,8 @@ class Agents:
             await task.revoke()
         except Fenced as error:
             self._lose(task, error)
-        if task.parts.changelog is None and not self._embedded:
-            task.lose()  # nothing would tell if another worker goes on with it before it comes back
+        if task.parts.unguarded:
+            task.lose()  # perhaps another worker goes on with it before it comes back
 
     def _topic(self, *names: str) -> Any:
         return self.app.topic(*names, key_serializer="raw", value_serializer="raw")

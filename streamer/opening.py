@@ -153,7 +153,8 @@ class Opener:
             published,
             changelog,
             transactions,
-            job.group if in_transactions else "",
+            unguarded=changelog is None and not site.connection.embedded,
+            group=job.group if in_transactions else "",
         )
 
     def _engine(self, store: Store, shard: int) -> Engine | Shard:

@@ -29,6 +29,8 @@ class Parts:
     """Where commits go before they are stored."""
     transactions: Transactions | None = None
     """What the changelog is written through."""
+    unguarded: bool = False
+    """Whether another worker could go on with the partitions and nothing would tell."""
     group: str = ""
     """The consumer group whose offsets are committed with the outputs, where these go in transactions too."""
 
