@@ -1,7 +1,8 @@
 """Batches of records and of columns: what flows between the rims and the engine."""
 
+from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import numpy as np
@@ -37,6 +38,20 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    def since(self, offset: int) -> "Records":
+        """Those that are not before `offset`."""
+        start = bisect_left(self.offsets, offset)
+        if start == 0:
+            return self
+        return replace(
+            self,
+            offsets=self.offsets[start:],
+            timestamps=self.timestamps[start:],
+            keys=self.keys[start:],
+            values=self.values[start:],
+            headers=self.headers[start:],
+        )
 
 
 @dataclass(slots=True)

@@ -118,25 +118,26 @@ class Committer:
         await self.commit()
 
     async def take_in(self, taken: Taken) -> None:
-        """Commit outcomes and snapshots at the present position; the stream waits until they are stored."""
-        async with self.gate:
-            await self._settle()
-            writes, deliveries = self._cut(taken)
-            entry = JournalEntry(
-                writes.progress.commits,
-                _of_topic(writes, self._engine.decides_from),
-                _of_topic(writes, self._topics.outcomes),
-                writes.progress.models,
-            )
-            writes.rows.append((JOURNAL, entry.encode()))
-            faults.reach("take_in.cut")
-            # On the disk before anything depends on it: a power cut must not take back what is published.
-            await self._write(writes, deliveries, sync=True)
-            faults.reach("take_in.written")
-            await self._publish_models(taken.snapshots)
-            faults.reach("take_in.models")
-            await self._publish(entry)
-            faults.reach("take_in.journaled")
+        """Commit outcomes and snapshots at the present position, with the gate held until they are stored."""
+        await self._settle()
+        if taken.rejected is not None:
+            await self.send(taken.rejected)
+        writes, deliveries = self._cut(taken)
+        entry = JournalEntry(
+            writes.progress.commits,
+            _of_topic(writes, self._engine.decides_from),
+            _of_topic(writes, self._topics.outcomes),
+            writes.progress.models,
+        )
+        writes.rows.append((JOURNAL, entry.encode()))
+        faults.reach("take_in.cut")
+        # On the disk before anything depends on it: a power cut must not take back what is published.
+        await self._write(writes, deliveries, sync=True)
+        faults.reach("take_in.written")
+        await self._publish_models(taken.snapshots)
+        faults.reach("take_in.models")
+        await self._publish(entry)
+        faults.reach("take_in.journaled")
 
     async def resume(self) -> None:
         """Send the last snapshots and journal entry again: a crash may have kept them from the log."""

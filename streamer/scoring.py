@@ -71,7 +71,8 @@ class Letter(msgspec.Struct, frozen=True, array_like=True):
 class Taken:
     """What learning hands over to be taken in at a commit: rows, positions, new scorers by model, frauds.
 
-    `snapshots` are to be published, `letters` to be sent to other shards, both once this is stored.
+    `rejected` answers outcomes before these positions, to be delivered before this is stored. `snapshots` are
+    to be published, `letters` to be sent to other shards, both once it is.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -80,6 +81,7 @@ class Taken:
     snapshots: dict[str, bytes] = field(default_factory=dict)
     frauds: list[KnownFraud] = field(default_factory=list)
     letters: list[Letter] = field(default_factory=list)
+    rejected: Outgoing | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,7 @@ class Task:
         self._last_handover = time.monotonic()
         self._stopping = False
         self.lost = False
+        self._ours = True
         self._revocations = 0
         self._outcomes: asyncio.Queue[tuple[int, int, Records]] = asyncio.Queue()
         self._learner: asyncio.Task[None] | None = None
@@ -89,12 +90,17 @@ class Task:
         self._learner = asyncio.ensure_future(self._learn_in_turn())
 
     def beside(self, shards: int) -> None:
-        """The worker has so many shards now, this one among them."""
+        """A rebalance is over: the worker has so many shards now, this one among them."""
         self._committer.shards = shards
+        self._ours = True
 
     async def revoke(self) -> None:
-        """Commit what has been answered, for a rebalance; outcomes not yet taken in will be read again."""
+        """Commit what has been answered, for a rebalance; outcomes not yet taken in will be read again.
+
+        Until it is over none are: their next owner may have looked already at what they were answered.
+        """
         self._revocations += 1
+        self._ours = False
         async with self._committer.gate:
             await self._committer.commit()
 
@@ -102,6 +108,9 @@ class Task:
         """Commit everything; the next start has nothing to do again. No batch is answered after this."""
         self._stopping = True
         faults.reach("stop.begun")
+        while self.parts.learning.learn(LEARN_AT_ONCE):  # noqa: ASYNC110 - a turn for others, not a wait
+            await asyncio.sleep(0)
+        await self.hand_over()
         async with self._committer.gate:
             await self._committer.finish()
 
@@ -195,6 +204,10 @@ class Task:
     async def _join(self, records: Records, moment_ms: int) -> None:
         """Join outcomes that were there at `moment_ms`, as were the payments that they are of."""
         learning = self.parts.learning
+        # A rebalance that leaves the partitions here has them read from the last commit again.
+        records = records.since(learning.positions.get((records.topic, records.partition), 0))
+        if not len(records):
+            return
         if records.topic != self._topics.outcomes:
             for text in learning.hear(records):
                 log.error("%s", text)
@@ -202,20 +215,20 @@ class Task:
             return
         ends = self._payment_ends()
         outcomes, rejected = learning.read(records)
-        await self._reject(records, rejected)
         at = 0
         all_there = False
         while at < len(outcomes):
+            rejected = self._pass(records, outcomes[at][0], rejected)
             part = outcomes[at : at + JOIN_AT_ONCE]
             part = part[: await self._arrived([outcome.event_time for _, outcome in part])]
             lost = learning.unknown([outcome for _, outcome in part])
             if lost and not all_there:
                 part, lost = part[: lost[0]], []
             if part:
-                await self._reject(records, [unknown(*part[index]) for index in lost])
                 # Nothing comes between: handed over is what lies before the position, no less and no more.
                 learning.join([outcome for index, (_, outcome) in enumerate(part) if index not in lost])
-                learning.advance(records.topic, records.partition, records.offsets[part[-1][0]] + 1)
+                rejected += [unknown(*part[index]) for index in lost]
+                rejected = self._pass(records, part[-1][0] + 1, rejected)
                 at += len(part)
                 await self._learn()
             else:
@@ -224,7 +237,7 @@ class Task:
                     ends = self._payment_ends()
                 await self._until(lambda: self._has_reached(ends))  # noqa: B023 - waited for here
                 all_there = True
-        learning.advance(records.topic, records.partition, records.offsets[-1] + 1)
+        self._pass(records, len(records), rejected)
         self._progress.set()
 
     async def tick(self) -> None:
@@ -242,15 +255,16 @@ class Task:
         await self._learn()
 
     async def hand_over(self) -> None:
-        """Let a commit take in what was learned, if there is anything."""
+        """Let a commit take in what was learned, and answer what was refused, if there is anything."""
         parts = self.parts
-        if parts.learning.waiting or not parts.learning.has_news:
-            return
-        if parts.published.is_ahead(parts.engine.positions):
-            return
-        self._last_handover = time.monotonic()
-        await self._committer.take_in(parts.learning.hand_over())
-        parts.learning.taken_in()
+        async with self._committer.gate:
+            if self.lost or not self._ours or parts.learning.waiting or not parts.learning.has_news:
+                return
+            if parts.published.is_ahead(parts.engine.positions):
+                return
+            self._last_handover = time.monotonic()
+            await self._committer.take_in(parts.learning.hand_over())
+            parts.learning.taken_in()
 
     def show(self) -> None:
         """Bring the figures up to date that are not counted by batch and that are this task's alone."""
@@ -267,11 +281,17 @@ class Task:
         metrics.swept(engine.swept)
         engine.swept.clear()
 
-    async def _reject(self, records: Records, rejected: list[Rejected]) -> None:
-        """Answer outcomes that are none; before their position is passed, so that no answer is lost."""
-        await self._committer.send(self.parts.learning.reject(records, rejected))
-        codes = Counter(item.code for item in rejected)
+    def _pass(self, records: Records, index: int, rejected: list[Rejected]) -> list[Rejected]:
+        """All before `index` of a batch is worked off, but for those `rejected`; answers which are behind."""
+        if index == 0:
+            return rejected
+        learning = self.parts.learning
+        passed = sorted((each for each in rejected if each.index < index), key=lambda each: each.index)
+        learning.reject(records, passed)
+        learning.advance(records.topic, records.partition, records.offsets[index - 1] + 1)
+        codes = Counter(each.code for each in passed)
         self.parts.metrics.rejections(self._topics.outcomes_rejected, codes)
+        return [each for each in rejected if each.index >= index]
 
     async def _arrived(self, times: list[int]) -> int:
         """Wait until the first of these outcomes lies in the past of the payments; how many do then."""

@@ -104,6 +104,11 @@ class Bench:
             self.offset += count
             await self.committer.answer(answer)
 
+    async def take_in(self, taken: Taken) -> None:
+        """Let outcomes be taken in, as a task does."""
+        async with self.committer.gate:
+            await self.committer.take_in(taken)
+
     @property
     def stored(self) -> int:
         """The payments position in the store."""
@@ -289,7 +294,7 @@ def test_nothing_is_stored_after_a_lost_delivery(bench: Bench, how: str) -> None
                 case "at a stop":
                     await bench.committer.commit()
                 case "with outcomes":
-                    await bench.committer.take_in(Taken())
+                    await bench.take_in(Taken())
                 case _:
                     bench.committer.start_if_due()
         except StreamerError:
@@ -386,7 +391,7 @@ def test_taking_in_holds_the_stream_until_it_is_stored_and_journaled(bench: Benc
 
     async def scenario() -> None:
         await bench.answer(2)
-        taking = asyncio.ensure_future(bench.committer.take_in(snapshot_taken()))
+        taking = asyncio.ensure_future(bench.take_in(snapshot_taken()))
         await turns()
         waiting = asyncio.ensure_future(bench.answer())
         await turns()
@@ -425,7 +430,7 @@ def test_taking_in_waits_for_the_commit_under_way(bench: Bench) -> None:
         bench.tick(0.06)
         await bench.answer()
         await bench.answer()
-        taking = asyncio.ensure_future(bench.committer.take_in(snapshot_taken()))
+        taking = asyncio.ensure_future(bench.take_in(snapshot_taken()))
         await turns()
         bench.publisher.confirm(1)
         await turns()
@@ -445,7 +450,7 @@ def test_taking_in_that_is_cancelled_leaves_no_gap(bench: Bench) -> None:
 
     async def scenario() -> None:
         await bench.answer()
-        taking = asyncio.ensure_future(bench.committer.take_in(snapshot_taken()))
+        taking = asyncio.ensure_future(bench.take_in(snapshot_taken()))
         await turns()
         taking.cancel()
         await asyncio.gather(taking, return_exceptions=True)
@@ -468,7 +473,7 @@ def test_a_failure_while_taking_in_reaches_its_caller(bench: Bench) -> None:
         await bench.answer()
         bench.publisher.lose(0)
         with pytest.raises(StreamerError, match="could not be delivered: broker gone"):
-            await bench.committer.take_in(snapshot_taken())
+            await bench.take_in(snapshot_taken())
 
     run(scenario)
     assert bench.stored == 0
@@ -485,7 +490,7 @@ def test_a_start_sends_the_last_journal_entry_again(tmp_path: Path) -> None:
             assert bench.publisher.sent == []
             bench.publisher.at_once = True
             await bench.answer()
-            await bench.committer.take_in(snapshot_taken())
+            await bench.take_in(snapshot_taken())
             bench.tick(0.06)
             await bench.answer()
             await turns()

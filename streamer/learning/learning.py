@@ -1,6 +1,7 @@
 """Closes the loop: outcomes are joined to features as decided, learners learn, snapshots are handed over."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 from streamer.batch import Outgoing, Records
 from streamer.codec import OutcomeCodec
@@ -15,6 +16,9 @@ from streamer.scoring import Taken
 from streamer.settings import Settings
 from streamer.state.store import Position, Store, positions_of
 from streamer.topology import Topology
+
+MOST_REJECTED: Final = 1_000
+"""Rejections that no longer wait for the next interval; each takes up to 6 KiB of memory."""
 
 
 class Learning:
@@ -34,7 +38,6 @@ class Learning:
         shards: int = 1,
     ) -> None:
         self._topology = topology
-        self._settings = settings
         self._signing = Signing(store, settings)
         self.room: School | Pupil = (
             Pupil(topology, store, settings, number) if number else School(topology, store, settings, shards)
@@ -42,6 +45,7 @@ class Learning:
         self.joining = Joining(topology, store, identify, self.room.teach)
         self._codec = OutcomeCodec()
         topics = settings.topics.resolved
+        self._rejected = Outgoing(topics.outcomes_rejected)
         self.hears = f"{topics.stages}.{self.room.hears}"
         """The topic between shards whose records are for `hear`."""
         self._positions = {
@@ -83,14 +87,12 @@ class Learning:
             ]
         return self.room.hear(records)
 
-    def reject(self, records: Records, rejected: Sequence[Rejected]) -> Outgoing:
-        """The rejections of a batch, ready to be sent."""
-        out = Outgoing(self._settings.topics.resolved.outcomes_rejected)
-        add_rejections(out, records, rejected)
-        return out
+    def reject(self, records: Records, rejected: Sequence[Rejected]) -> None:
+        """Keep the answers to records of a batch that are refused, to be handed over with their position."""
+        add_rejections(self._rejected, records, rejected)
 
     def advance(self, topic: str, partition: int, offset: int) -> None:
-        """Outcomes below `offset` have been joined."""
+        """Outcomes below `offset` have been joined or rejected."""
         self._positions[topic, partition] = offset
 
     def mature(self, clock: int, batches: int = 1) -> bool:
@@ -119,12 +121,12 @@ class Learning:
     @property
     def has_news(self) -> bool:
         """Whether there is anything to hand over."""
-        return self.joining.has_news or self.room.has_news
+        return self.joining.has_news or self.room.has_news or bool(self._rejected.values)
 
     @property
     def is_due(self) -> bool:
         """Whether that should not wait for its interval."""
-        return self.room.is_due
+        return self.room.is_due or len(self._rejected) >= MOST_REJECTED
 
     def taken_in(self) -> None:
         """The commit that was first to take something in, of those not told of yet, is in the store."""
@@ -133,7 +135,8 @@ class Learning:
     def hand_over(self) -> Taken:
         """What a commit takes in, which `taken_in` tells of; only to be called when nothing is queued."""
         rows, frauds = self.joining.hand_over()
-        taken = Taken(rows=rows, positions=dict(self._positions), frauds=frauds)
+        taken = Taken(rows=rows, positions=dict(self._positions), frauds=frauds, rejected=self._rejected)
+        self._rejected = Outgoing(self._rejected.topic)
         self.room.hand_over(taken)
         return taken
 

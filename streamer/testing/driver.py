@@ -1,9 +1,8 @@
 """Runs a topology in a test: payments and outcomes in, answers out as Python objects, time moved by hand."""
 
 import tempfile
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Self
@@ -15,6 +14,7 @@ from streamer.engine import Engine
 from streamer.errors import StreamerError
 from streamer.events import Action, Decision, Rejection
 from streamer.learning.learning import Learning, unknown
+from streamer.rejections import add_rejections
 from streamer.scoring import Answer
 from streamer.settings import Settings, Size, State
 from streamer.state.store import Store, WriteSet
@@ -132,7 +132,8 @@ class TopologyDriver:
         rejected.extend(unknown(*found[index]) for index in lost)
         self._outcomes += len(records)
         self._learning.advance(topic, 0, self._outcomes)
-        out = self._learning.reject(records, rejected)
+        out = Outgoing(self._settings.topics.resolved.outcomes_rejected)
+        add_rejections(out, records, rejected)
         return [msgspec.json.decode(value or b"", type=Rejection) for value in out.values]
 
     def commit(self) -> None:
@@ -160,7 +161,7 @@ class TopologyDriver:
         """
         self._store.close()
         self._open()
-        again = (_from(records, self._position) for records in self._payments)
+        again = (records.since(self._position) for records in self._payments)
         return [answered for records in again if len(records) for answered in self._answer(records)]
 
     def advance(self, duration: str) -> None:
@@ -245,21 +246,6 @@ def _encoded(topic: str, start: int, values: Sequence[Given], log_time: int) -> 
         encoded,
         [()] * n,
         sum(len(value or b"") for value in encoded),
-    )
-
-
-def _from(records: Records, offset: int) -> Records:
-    """What of the records is not before `offset`."""
-    start = bisect_left(records.offsets, offset)
-    if start == 0:
-        return records
-    return replace(
-        records,
-        offsets=records.offsets[start:],
-        timestamps=records.timestamps[start:],
-        keys=records.keys[start:],
-        values=records.values[start:],
-        headers=records.headers[start:],
     )
 
 

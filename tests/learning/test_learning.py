@@ -336,7 +336,11 @@ def test_what_is_no_outcome_is_rejected(lab: Lab) -> None:
     outcomes, rejected = lab.learning.read(records)
     assert outcomes == [(1, outcome("o1", 1))]
     assert [(one.index, one.code) for one in rejected] == [(0, "invalid_json"), (2, "invalid_json")]
-    out = lab.learning.reject(records, [*rejected, Rejected(1, "unknown_payment", "Expected it", "p1")])
+    assert not lab.learning.has_news
+    lab.learning.reject(records, [*rejected, Rejected(1, "unknown_payment", "Expected it", "p1")])
+    assert lab.learning.has_news
+    out = lab.learning.hand_over().rejected
+    assert out is not None
     read = [msgspec.json.decode(value or b"", type=Rejection) for value in out.values]
     assert out.topic == "outcomes.rejected"
     assert [one.code for one in read] == ["invalid_json", "invalid_json", "unknown_payment"]

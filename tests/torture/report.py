@@ -136,5 +136,5 @@ def counted(verdict: Verdict) -> dict[str, Any]:
 
 
 def repeats_in(verdict: Verdict) -> int:
-    """Answers to payments that were sent again."""
-    return verdict.repeats["decisions"] + verdict.repeats["payments.rejected"]
+    """Answers that were sent again."""
+    return sum(verdict.repeats[topic] for topic in ("decisions", "payments.rejected", "outcomes.rejected"))
