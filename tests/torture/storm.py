@@ -184,7 +184,8 @@ class _Outcomes:
         for known, _, value in sorted(self._made, key=lambda made: made[:2]):
             after = bisect_right(self._times, known)
             if after < len(self._times):  # what becomes known after the last payment is not told
-                told.append(Told(after, Sent(known, None, value)))
+                # A client of Kafka refuses a record that has neither key nor value.
+                told.append(Told(after, Sent(known, b"none" if value is None else None, value)))
         return told
 
     def _fraud(self, payment_id: str, moment: int) -> None:
