@@ -60,6 +60,8 @@ class Committer:
         self._stale_group = self._unsynced = False
         self.gate = asyncio.Lock()
         self.group_commit: GroupCommit | None = None
+        self.exists: Callable[[str], bool] = lambda _: True
+        """Whether a topic is still there: a broker has a transaction wait that has offsets of another one."""
         self.committed = asyncio.Condition()
         self.shards = 1
         """So many shards the worker has; each commits so much less often, so that all do as often as one."""
@@ -223,8 +225,7 @@ class Committer:
             faults.reach("commit.confirmed")
             began = self._clock()
             if self._changelog is not None:
-                offsets = positions_of(writes.progress) if self._transactions is not None else None
-                await self._changelog.commit(writes, offsets, self._group)
+                await self._changelog.commit(writes, self._group_offsets(writes), self._group)
                 faults.reach("commit.logged")
             self._store.commit(writes)
             faults.reach("commit.written")
@@ -234,6 +235,13 @@ class Committer:
         await self._sync(force=sync)
         async with self.committed:
             self.committed.notify_all()
+
+    def _group_offsets(self, writes: WriteSet) -> Mapping[Position, int] | None:
+        """The offsets that become visible with the outputs, where these go in transactions."""
+        if self._transactions is None:
+            return None
+        reached = positions_of(writes.progress)
+        return {position: offset for position, offset in reached.items() if self.exists(position[0])}
 
     async def _confirm(self, deliveries: list[Awaitable[Delivered]]) -> list[Delivered]:
         """Wait until all are delivered; raises `StreamerError` where one is not.

@@ -11,6 +11,7 @@ from streamer.changelog import topic_spec
 from streamer.declared import changes_in
 from streamer.errors import ConfigError, StateError
 from streamer.metrics import Metrics
+from streamer.presence import made_anew
 from streamer.rates import RateTable
 from streamer.settings import Settings
 from streamer.state.store import Progress, Store, positions_of
@@ -132,11 +133,7 @@ def check_topics(progress: Progress, identities: Mapping[str, str]) -> dict[str,
     for topic, identity in identities.items():
         before = progress.topics.get(topic, identity)
         if before != identity and progress.positions.get(topic):
-            raise StateError(
-                f"topic {topic} was deleted and created again (it had id {before}, and has {identity} now):"
-                " what the state has read of it is not what is there. Restore it, or start with an empty"
-                " state directory and a new --group"
-            )
+            raise made_anew(topic, before, identity)
     return {**progress.topics, **identities}
 
 

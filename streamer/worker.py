@@ -12,10 +12,12 @@ from streamer.agents import Agents
 from streamer.chain.stages import Chain
 from streamer.drain import Drain
 from streamer.engine import warm_up
+from streamer.errors import StateError, StreamerError
 from streamer.http import Pages, Readiness, StatusServer
 from streamer.job import Job, Site, check_guarantee, prepare_topics
 from streamer.metrics import Metrics
 from streamer.opening import Opener
+from streamer.presence import Watch
 from streamer.rates import read_rates
 from streamer.state.claim import Claim
 from streamer.state.store import Store
@@ -63,10 +65,33 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
                 upstream=upstream,
             )
             on_agents(agents)
-            await agents.run(stop)
+            await _run(site, agents, stop)
         finally:
             await opener.stop()
             await publisher.stop()
+
+
+async def _run(site: Site, agents: Agents, stop: asyncio.Event) -> None:
+    """Run the agents; where a topic that they read is lost they stop in good order, and that is raised."""
+    if site.connection.embedded:  # its topics stay
+        await agents.run(stop)
+        return
+    loop = asyncio.get_running_loop()
+    lost: list[StateError] = []
+
+    def on_lost(error: StateError) -> None:
+        lost.append(error)
+        loop.call_soon_threadsafe(stop.set)
+
+    try:
+        with Watch(site.connection.admin, list(site.partitions), on_lost):
+            await agents.run(stop)
+    except StreamerError as error:
+        if lost:
+            raise lost[0] from error
+        raise
+    if lost:
+        raise lost[0]
 
 
 async def _until_signal(site: Site) -> None:

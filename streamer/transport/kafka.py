@@ -231,6 +231,11 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
             return False
         return True
 
+    def topic_partitions(self, topic: str) -> int | None:
+        """How many partitions a topic has; `None` where the cluster has no such topic, as far as is known."""
+        partitions = self._consumer and self._consumer.partitions_for_topic(topic)
+        return len(partitions) if partitions else None
+
     def end_offset(self, tp: TopicPartition) -> int | None:
         """Return the end as `Consumer.end_offset` says."""
         subscription = self._ensure_consumer()._subscription.subscription

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, TopicPartition, errors
@@ -57,6 +57,12 @@ class KafkaAdmin:
         """Partitions of each topic that exists; absent ones are left out."""
         described = self._ask(lambda: self._client.describe_topics(list(topics)))
         return {topic["name"]: len(topic["partitions"]) for topic in described if not topic["error_code"]}
+
+    def missing(self, topics: Sequence[str]) -> Collection[str]:
+        """Those of which a broker says that they do not exist; not, say, that they have no leader."""
+        described = self._ask(lambda: self._client.describe_topics(list(topics)))
+        unknown = errors.UnknownTopicOrPartitionError.errno
+        return {topic["name"] for topic in described if topic["error_code"] == unknown}
 
     def identities(self, topics: Sequence[str]) -> Mapping[str, str]:
         """The topic ids, of brokers that have them (since 2.8)."""

@@ -1,6 +1,6 @@
 """Looks after the topics of the embedded log."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from streamer.state.log import Log
@@ -17,6 +17,10 @@ class LogAdmin:
         """Count the partitions of each topic that exists; absent ones are left out."""
         known = self._log.topics
         return {topic: known[topic].partitions for topic in topics if topic in known}
+
+    def missing(self, topics: Sequence[str]) -> Collection[str]:
+        """Those that do not exist."""
+        return set(topics) - self._log.topics.keys()
 
     def create(self, specs: Sequence[TopicSpec]) -> None:
         """Create the topics that do not exist yet."""

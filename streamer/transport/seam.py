@@ -1,6 +1,6 @@
 """What a log must offer to the live rim: batches in, batches out, positions, topics."""
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -57,6 +57,9 @@ class Admin(Protocol):
 
     def partitions(self, topics: Sequence[str]) -> Mapping[str, int]:
         """Partitions of each topic that exists; absent ones are left out."""
+
+    def missing(self, topics: Sequence[str]) -> Collection[str]:
+        """Those that do not exist; not those of which nothing can be told at the moment."""
 
     def create(self, specs: Sequence[TopicSpec]) -> None:
         """Create the topics that do not exist yet."""

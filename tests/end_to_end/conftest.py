@@ -10,6 +10,7 @@ from uuid import uuid4
 import pytest
 
 from . import topology as tested
+from .brokers import OwnBroker
 from .logs import EmbeddedPlace, Got, KafkaPlace, Place, Sent
 from .mixture import mixture
 from .oracle import Answer, Features, Oracle
@@ -37,6 +38,7 @@ class Run:
 
 MakePlace = Callable[[str], Place]
 MakeRun = Callable[[str], Run]
+MakeBroker = Callable[..., OwnBroker]
 
 
 def command(place: Place, state: Path, group: str = "workers") -> list[str]:
@@ -97,6 +99,25 @@ def make_run(make_place: MakePlace, sent: list[Sent], tmp_path_factory: pytest.T
         return Run(place, answers, statuses, one.stderr + two.stderr)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeBroker]:
+    """Start a broker with these properties; one with the same, if any, is the same. Stopped at the end."""
+    started: dict[tuple[str, ...], OwnBroker] = {}
+
+    def make(*properties: str) -> OwnBroker:
+        if properties not in started:
+            broker = OwnBroker(tmp_path_factory.mktemp("kafka"), *properties)
+            broker.start()
+            started[properties] = broker
+        return started[properties]
+
+    try:
+        yield make
+    finally:
+        for broker in started.values():
+            broker.stop()
 
 
 @pytest.fixture(params=LOGS)
