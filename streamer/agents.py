@@ -89,6 +89,7 @@ class Agents:
         self.app.rim = Rim(
             start_positions=self._start_positions,
             commit=self._nothing_to_commit,
+            fail=self.fail,
             buffer=self.buffer,
             fetch_max_wait_ms=settings.buffers.fetch_max_wait_ms,
             fetch_max_bytes=settings.buffers.fetch_max_bytes,

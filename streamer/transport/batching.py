@@ -8,6 +8,7 @@ from faust.transport import base, conductor, consumer
 from faust.types import TP, ConsumerMessage
 
 from streamer.batch import Records
+from streamer.errors import StreamerError
 from streamer.transport.seam import Rim
 
 _CREATE_TIME = 0
@@ -95,7 +96,11 @@ class BatchConsumer(consumer.Consumer):
         Faust clears its queues between this and `resume_flow`: a batch delivered earlier would be lost.
         """
         self.stop_flow()
-        await super().perform_seek()
+        try:
+            await super().perform_seek()
+        except StreamerError as error:
+            # Faust would log it and stand still.
+            self._rim.fail(error)
 
     async def getmany(
         self,
@@ -111,7 +116,13 @@ class BatchConsumer(consumer.Consumer):
         wakes = self._wakes
         active = frozenset(self._get_active_partitions())
         self._full = frozenset(tp for tp in active if not buffer.has_room(tp.topic, tp.partition))
-        batches = await self.fetch(active - self._full, wakes, timeout)
+        try:
+            batches = await self.fetch(active - self._full, wakes, timeout)
+        except StreamerError as error:
+            # Faust would crash, with tracebacks of all that it consists of.
+            self.stop_flow()
+            self._rim.fail(error)
+            return
         for tp, records in batches.items():
             # What is dropped here is read again: whatever stops the flow ends in a seek or in the end.
             if not self.flow_active or self.should_stop or self.app.consumer_generation_id != generation:

@@ -81,17 +81,12 @@ class Consumer(BatchConsumer):
         await self.on_partitions_assigned(self.assignment(), self.app.consumer_generation_id)
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek to the positions that the store stands at; one that the log does not have ends the worker."""
+        """Seek to the positions that the store stands at; `StateError` for one that the log does not have."""
         self._rim.buffer.reset()
-        try:
-            wanted = self._rim.start_positions([(tp.topic, tp.partition) for tp in self._assigned])
-            self._positions = {
-                tp: self._placed(tp, wanted.get((tp.topic, tp.partition))) for tp in self._assigned
-            }
-        except Exception as error:
-            # Faust would log it and stand still.
-            await self.crash(error)
-            raise
+        wanted = self._rim.start_positions([(tp.topic, tp.partition) for tp in self._assigned])
+        self._positions = {
+            tp: self._placed(tp, wanted.get((tp.topic, tp.partition))) for tp in self._assigned
+        }
         return dict(self._positions)
 
     def _placed(self, tp: TP, position: int | None) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from streamer.batch import Outgoing
+from streamer.errors import StreamerError
 
 Delivered = Mapping[tuple[str, int], int]
 """Topic and partition to the offset after the last record that was delivered there."""
@@ -131,6 +132,7 @@ class Rim:
 
     `start_positions` is asked after each rebalance for the partitions assigned (topic, partition) and answers
     the offset to read next of each; `None` means from the beginning. `commit` replaces Faust's own commit.
+    `fail` is told what ends the worker, such as a position that is lost; nothing is delivered after it.
     Partition n of every topic belongs to shard n modulo `shards`, and a shard goes to one worker as a whole;
     `standbys` others are told to keep a copy of its state, of which `warm` says how far they have come.
     `security` has aiokafka's names: `security_protocol`, `sasl_*`, `ssl_context`.
@@ -138,6 +140,7 @@ class Rim:
 
     start_positions: Callable[[Iterable[tuple[str, int]]], Mapping[tuple[str, int], int | None]]
     commit: Callable[[], Awaitable[bool]]
+    fail: Callable[[StreamerError], None]
     buffer: Buffer
     fetch_max_wait_ms: int = 10
     fetch_max_bytes: int = 4 << 20

@@ -1,6 +1,7 @@
 """Payments that are gone from below a worker: it refuses, says which, and offers the remedy."""
 
 import asyncio
+import signal
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -128,6 +129,27 @@ def test_a_topic_made_anew_while_the_worker_runs(
     assert f"topic {place.prefix}payments " in line
     assert ("created again (it had id" in line) or (f"cannot be read from offset {FIRST}" in line)
     assert "start with an empty state directory" in line
+
+
+@pytest.mark.kafka
+def test_records_deleted_before_a_worker_that_runs(
+    make_place: MakePlace, sent: list[Sent], tmp_path: Path
+) -> None:
+    """One that comes too late for them ends with that one line, and with nothing of the frameworks below."""
+    place = make_place("kafka")
+    assert isinstance(place, KafkaPlace)
+    place.send(sent[:FIRST])
+    with running(command(place, tmp_path / "state"), environment(place.prefix), tmp_path / "e") as worker:
+        worker.wait_caught_up(place.prefix)
+        before = worker.stderr
+        worker.process.send_signal(signal.SIGSTOP)
+        place.send(sent[FIRST : FIRST + 40])
+        administer(place, delete_below(FIRST + 10))
+        worker.process.send_signal(signal.SIGCONT)
+        assert worker.process.wait(60) == 2, worker.stderr
+    (told,) = worker.stderr.removeprefix(before).splitlines()
+    assert f"partition 0 of topic {place.prefix}payments cannot be read from offset {FIRST}" in told
+    assert f"offsets {FIRST} to {FIRST + 9} have been deleted" in told
 
 
 @pytest.mark.kafka

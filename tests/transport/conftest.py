@@ -22,6 +22,7 @@ class Sink:
         self.hold = False
         self.buffer: Buffer = rim.pop("buffer", None) or Buffer(16 << 20)
         self.commits = 0
+        self.failures: list[BaseException] = []
         self.revoked: list[frozenset[Any]] = []
         self.app = faust.App(
             group,
@@ -38,7 +39,11 @@ class Sink:
             broker_heartbeat_interval=0.3,
         )
         self.app.rim = Rim(
-            start_positions=self._start_positions, commit=self._commit, buffer=self.buffer, **rim
+            start_positions=self._start_positions,
+            commit=self._commit,
+            fail=self.failures.append,
+            buffer=self.buffer,
+            **rim,
         )
         self.app.on_partitions_revoked.connect(self._on_revoked)
         source = self.app.topic(*topics, key_serializer="raw", value_serializer="raw")

@@ -116,6 +116,7 @@ def test_a_record_too_large_is_refused_before_anything_is_sent(stage: Stage) -> 
     with pytest.raises(StreamerError, match=f"for topic {stage.topic} with key b'large' takes 2005 bytes"):
         asyncio.run(stage.publish(outgoing, size=1024))
     assert stage.admin.end_offsets(stage.topic) == {0: 0}
+    assert stage.admin.missing([stage.topic, stage.other]) == {stage.other}
 
 
 def holes(offsets: list[int]) -> list[int]:
@@ -308,11 +309,11 @@ def test_a_position_outside_of_the_topic_stops_the_worker(
 
     async def scenario() -> None:
         async with sink.running():
-            await eventually(lambda: sink.app.crash_reason)
+            await eventually(lambda: sink.failures)
 
     asyncio.run(scenario())
-    assert isinstance(sink.app.crash_reason, StateError)
-    assert cause in str(sink.app.crash_reason)
+    assert isinstance(sink.failures[0], StateError)
+    assert cause in str(sink.failures[0])
     assert not sink.batches
 
 
@@ -331,11 +332,11 @@ def test_records_deleted_ahead_of_a_slow_worker_stop_it(stage: Stage, eventually
             await asyncio.to_thread(stage.forget, 1500)
             sink.hold = False
             sink.buffer.reset()
-            await eventually(lambda: sink.app.crash_reason)
+            await eventually(lambda: sink.failures)
 
     asyncio.run(scenario())
-    assert isinstance(sink.app.crash_reason, StateError)
-    assert "to 1499 have been deleted" in str(sink.app.crash_reason)
+    assert isinstance(sink.failures[0], StateError)
+    assert "to 1499 have been deleted" in str(sink.failures[0])
     assert sink.offsets(topic, 0) == list(range(len(sink.offsets(topic, 0))))
 
 

@@ -265,15 +265,15 @@ def test_stops_at_once_and_lets_go_of_the_log(tmp_path: Path, make_sink: Any) ->
     run(test)
 
 
-def test_a_position_outside_the_log_ends_the_worker(log: Log, sink: Any) -> None:
+def test_a_position_outside_the_log_ends_the_worker(log: Log, sink: Any, eventually: Any) -> None:
     """State that is ahead of its log is an error with both numbers; nothing is read, nothing reset."""
 
     async def test() -> None:
         fill(log, 0, 5)
         sink.positions = {("in", 0): 6}
         async with sink.running():
-            pass
-        reason = sink.app.crash_reason
+            await eventually(lambda: sink.failures)
+        reason = sink.failures[0]
         assert isinstance(reason, StateError)
         assert str(reason).startswith(
             "partition 0 of topic in cannot be read from offset 6, where the state stands"
