@@ -19,6 +19,10 @@ from streamer.transport.seam import Delivered
 JOURNAL = META + b"journal"
 """Row of the last journal entry, sent again at a start: a crash may have kept it from the topic."""
 
+ALIVE_S = 3_600.0
+"""After so long something is committed though nothing has happened: a broker forgets a transactional id that
+writes nothing, after 7 days unless told otherwise."""
+
 MOST_RARER = 8
 """What is not committed has to fit into the memory of a shard, and is to do again after a crash."""
 
@@ -106,6 +110,8 @@ class Committer:
         if self._running is None or self._running.done():
             await self._sync()
             await self._commit_group(force=False)
+            if self._broken is None and self._clock() - self._last >= ALIVE_S:
+                self._start()
 
     async def commit(self) -> None:
         """Commit up to here, group offsets included; for a rebalance."""

@@ -30,6 +30,8 @@ PATIENCE_S = 3.0
 """Kernels from the cache are ready before; whoever waits longer is told why."""
 
 NOISY = ("faust", "mode", "aiokafka", "kafka", "asyncio")
+TOLD_BY_US = ("aiokafka.producer.sender",)
+"""What these call unexpected is raised to us, and told in one line."""
 
 
 async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], None]) -> None:
@@ -143,3 +145,5 @@ def quiet() -> None:
     """Keep the frameworks below from logging what is not a user's concern."""
     for name in NOISY:
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in TOLD_BY_US:
+        logging.getLogger(name).setLevel(logging.CRITICAL)

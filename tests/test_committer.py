@@ -337,6 +337,20 @@ def test_a_store_that_refuses_ends_the_worker(bench: Bench) -> None:
     assert len(bench.failures) == 1
 
 
+def test_an_idle_committer_shows_that_it_lives(bench: Bench) -> None:
+    """Once an hour it commits though nothing has happened, and at no other time."""
+
+    async def scenario() -> None:
+        for seconds, commits in ((1.0, 0), (3_598.0, 0), (1.0, 1), (3_599.0, 1), (1.0, 2)):
+            bench.tick(seconds)
+            async with bench.committer.gate:
+                await bench.committer.idle()
+            await bench.committer.stop()
+            assert bench.store.progress.commits == commits
+
+    run(scenario)
+
+
 def test_a_stop_waits_for_the_deliveries_and_commits_the_group(bench: Bench) -> None:
     """The last commit stores everything answered, in order, and then tells the group."""
 

@@ -212,6 +212,12 @@ class KafkaTransactions(KafkaPublisher):
                 f" {self._timeout_ms} ms: {what} will never be seen. Stop here; the owner goes on from the"
                 " last commit"
             )
+        if isinstance(cause, errors.InvalidProducerIdMapping):
+            return StreamerError(
+                f"the broker no longer knows {self.transactional_id}, which has written nothing for more than"
+                f" its transactional.id.expiration.ms: {what} will never be seen. Start again; it goes on"
+                " from the last commit"
+            )
         return super()._explained(what, cause if isinstance(cause, Exception) else error)
 
 
