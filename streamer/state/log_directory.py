@@ -7,6 +7,7 @@ from typing import cast
 from rocksdict import DBCompressionType, Options, Rdict, RdictIter
 
 from streamer.errors import StateError
+from streamer.state.disk import trouble_in
 from streamer.state.frames import broken_log
 
 MARKER = b"\x00log"
@@ -123,11 +124,8 @@ def _explained(path: Path, text: str) -> StateError:
             f"The log {path} is in use by {_holder(path)}; stop it, or choose another directory: "
             "an embedded log is for one process at a time"
         )
-    for cause in ("Permission denied", "Read-only file system", "No space left on device", "Too many open"):
-        if cause in text:
-            return StateError(
-                f"The log directory {path} cannot be written: {cause}; mend that and start again"
-            )
+    if trouble := trouble_in(text):
+        return StateError(f"The log directory {path} cannot be written: {trouble}; mend that and start again")
     return damaged(path, text)
 
 

@@ -18,6 +18,7 @@ from rocksdict import (
 )
 
 from streamer.errors import StateError
+from streamer.state.disk import trouble_in
 from streamer.state.frames import broken_log
 
 FORMAT = b"streamer state 1"
@@ -102,9 +103,8 @@ def explained(path: Path, message: str) -> StateError:
     """Make the error for what RocksDB said of the directory."""
     if "lock hold by current process" in message or "While lock file" in message:
         return in_use(path)
-    for cause in ("Permission denied", "Read-only file system", "No space left on device", "Too many open"):
-        if cause in message:
-            return StateError(_unusable(path, cause))
+    if trouble := trouble_in(message):
+        return StateError(_unusable(path, trouble))
     return StateError(
         f"The state directory {path} is damaged: {message};"
         " restore it from a copy, or move it away: a new one is rebuilt by replay"
