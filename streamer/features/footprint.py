@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from streamer.features.declarations import Entity
 from streamer.features.fields import Column
-from streamer.features.keyed import INDEX_BYTES
+from streamer.features.hot import INDEX_BYTES
 from streamer.features.labelled import tables_of
 from streamer.features.layout import CHUNK_ROWS
 from streamer.features.needs import kept_for

@@ -9,6 +9,7 @@ import numpy as np
 from streamer.batch import Float64, Text
 from streamer.features.aggregates import count
 from streamer.features.blocks import EVENTS
+from streamer.features.changed import ChangedKeys
 from streamer.features.columns import Columns, Prepared
 from streamer.features.declarations import Entity
 from streamer.features.keyed import EntityTable
@@ -81,22 +82,22 @@ class Features:
     @property
     def dirty(self) -> int:
         """Keys changed since they were cut: about as many rows as a cut of all would give."""
-        return sum(table.dirty for table in self._tables)
+        return sum(table.changed.dirty for table in self._tables)
 
     @property
     def dirty_bytes(self) -> int:
         """Bytes that these keys take; they cannot leave memory."""
-        return sum(table.dirty_bytes for table in self._tables)
+        return sum(table.changed.dirty_bytes for table in self._tables)
 
     @property
     def oldest(self) -> int:
         """Number of the first batch that holds something not known to be in the store."""
-        return self._with_redo(table.unwritten_since for table in self._tables)
+        return self._with_redo(table.changed.unwritten_since for table in self._tables)
 
     @property
     def oldest_after_cut(self) -> int:
         """What `oldest` will be when the last cut is written; it may be stored together with its rows."""
-        return self._with_redo(table.since for table in self._tables)
+        return self._with_redo(table.changed.since for table in self._tables)
 
     def _with_redo(self, since: Iterable[int | None]) -> int:
         """The first of these batches; of those counted again, while a key may wait that they changed."""
@@ -106,12 +107,12 @@ class Features:
     @property
     def keys(self) -> dict[str, int]:
         """Keys in memory, per entity."""
-        return {table.name: table.keys for table in (*self._tables, *self._frauds)}
+        return {table.name: table.hot.keys for table in (*self._tables, *self._frauds)}
 
     @property
     def memory(self) -> int:
         """Bytes that the keys in memory take."""
-        return sum(table.memory for table in (*self._tables, *self._frauds))
+        return sum(table.hot.memory for table in (*self._tables, *self._frauds))
 
     def update(self, batch: Columns, out: Float64 | None = None, number: int = 0) -> Float64:
         """Answer payments in order of arrival and count the live ones; features (n, F), NaN where absent.
@@ -171,7 +172,7 @@ class Features:
         excess = memory - self.memory_budget
         if excess > 0:
             for table in (*self._tables, *self._frauds):
-                table.evict(excess * table.memory // memory + 1)
+                table.hot.evict(excess * table.hot.memory // memory + 1)
 
     def cut(self, before: int | None = None, most: int | None = None) -> list[tuple[bytes, bytes | None]]:
         """Rows of changed keys, copied; `None` deletes a row.
@@ -179,41 +180,43 @@ class Features:
         Of keys that changed first in a batch before `before`, and of at most `most` keys, those that changed
         first. A key that changes again is in a later cut again. Of frauds, all that changed.
         """
-        rows = [row for table in self._frauds for row in table.cut(table.dirty)]
+        rows = [row for table in self._frauds for row in table.changed.cut(table.changed.dirty)]
+        changed = [table.changed for table in self._tables]
         end = self._next if before is None else min(before, self._next)
-        begin = min((one for table in self._tables if (one := table.since) is not None), default=self._next)
+        begin = min((one for keys in changed if (one := keys.since) is not None), default=self._next)
         if most is None:
-            return rows + [row for table in self._tables for row in table.cut(table.older(end))]
+            return rows + [row for keys in changed for row in keys.cut(keys.older(end))]
         numbers = range(begin, end)
         last = begin + bisect_right(numbers, most, key=lambda number: self._older(number + 1))
         left = most - self._older(last)
-        for table in self._tables:
-            surely = table.older(last)
-            more = min(left, table.older(min(last + 1, end)) - surely)
+        for keys in changed:
+            surely = keys.older(last)
+            more = min(left, keys.older(min(last + 1, end)) - surely)
             left -= more
-            rows += table.cut(surely + more)
+            rows += keys.cut(surely + more)
         return rows
 
     def _older(self, number: int) -> int:
-        return sum(table.older(number) for table in self._tables)
+        return sum(table.changed.older(number) for table in self._tables)
 
     @property
     def rooms(self) -> tuple[tuple[bytes, int], ...]:
         """Of each table to be swept, what row keys of its blocks begin with, and how long events are kept."""
-        return tuple((table.prefix, table.retention) for table in self._mortal)
+        return tuple((keys.prefix, keys.retention) for keys in self._mortal)
 
     def sweep(self, room: int, rows: Sequence[tuple[bytes, bytes]], clock: int) -> list[bytes]:
         """Row keys to delete in the next commit, of keys in that table that no payment to come can see."""
         return self._mortal[room].sweep(rows, clock)
 
     @property
-    def _mortal(self) -> list[EntityTable]:
-        return [table for table in (*self._tables, *self._frauds) if not table.lasts]
+    def _mortal(self) -> list[ChangedKeys]:
+        every = (table.changed for table in (*self._tables, *self._frauds))
+        return [keys for keys in every if not keys.lasts]
 
     def written(self) -> None:
         """The rows of all cuts are in the store: keys unchanged since may leave memory."""
         for table in (*self._tables, *self._frauds):
-            table.written()
+            table.changed.written()
 
 
 class _Memory:

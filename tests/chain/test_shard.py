@@ -32,7 +32,7 @@ from streamer.batch import Headers, Outgoing
 from streamer.chain.shard import Shard
 from streamer.engine import Engine
 from streamer.errors import StateError, StreamerError
-from streamer.features import keyed
+from streamer.features import hot
 from streamer.rates import RateTable
 from streamer.settings import Duration, Events, Settings, Size, State
 from streamer.state.decided import DecidedBatches
@@ -51,7 +51,7 @@ RATES = RateTable("EUR", {("USD", 0): Fraction(9, 10)}, "then")
 @pytest.fixture(autouse=True)
 def _small_tables(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let tables ask for few addresses: a start after a crash in the same process has to clear them."""
-    monkeypatch.setattr(keyed, "SLACK", 1 << 20)
+    monkeypatch.setattr(hot, "SLACK", 1 << 20)
 
 
 cards = Entity(
