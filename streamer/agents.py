@@ -7,8 +7,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
 from typing import Any, Protocol
 
-import faust
-
+from streamer.app import new_app
 from streamer.batch import Records
 from streamer.errors import Fenced, StreamerError
 from streamer.metrics import Metrics
@@ -77,15 +76,18 @@ class Agents:
         self._shards = shards
         self._tasks: dict[int, Task] = {}
         self._assigning = asyncio.Lock()
-        self._openings: set[asyncio.Task[None]] = set()
+        self._wanted: frozenset[int] = frozenset()
+        self._openings: dict[int, _Beginning] = {}
+        self._all_openings: set[asyncio.Task[None]] = set()
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
-        self.ready = False
-        self._stopping = False
+        self._settled = self._stopping = False
+        self._told = asyncio.Event()
+        """Whether it is known what is `_wanted`: not from a revocation to the end of its rebalance."""
         self._rebalances = 0
         self.assigned = asyncio.Event()
         self.buffer = Buffer(settings.buffers.partition_bytes, batches=BATCHES if shards == 1 else 1)
-        self.app = _new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
+        self.app = new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
         self.app.rim = Rim(
             start_positions=self._start_positions,
             commit=self._nothing_to_commit,
@@ -112,12 +114,13 @@ class Agents:
         ends = (stop, self.ended, self.app._crashed)  # noqa: SLF001 - Faust tells of a crash in no other way
         waiting = [asyncio.ensure_future(event.wait()) for event in ends]
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-        self.ready = False
+        self._settled = False
         self._stopping = True
-        for task in (*waiting, *self._openings):
+        openings = set(self._all_openings)
+        for task in (*waiting, *openings):
             task.cancel()
         # The tick may be in the middle of a commit, which must not be torn.
-        await asyncio.gather(*waiting, *self._openings, tick, return_exceptions=True)
+        await asyncio.gather(*waiting, *openings, tick, return_exceptions=True)
         failure = self.failure or self.app.crash_reason
         try:
             if failure is None:
@@ -139,9 +142,15 @@ class Agents:
 
     def fail(self, error: BaseException) -> None:
         """End the worker: something went wrong that is not the input's fault."""
-        if self.failure is None:
+        # What is cancelled by a broken connection tells less than what broke it.
+        if self.failure is None or isinstance(self.failure, asyncio.CancelledError):
             self.failure = error
         self.ended.set()
+
+    @property
+    def ready(self) -> bool:
+        """Whether everything that is assigned is worked on, and that is something."""
+        return self._settled and bool(self._tasks) and self._tasks.keys() == self._wanted
 
     @property
     def versions(self) -> Mapping[str, int]:
@@ -154,12 +163,12 @@ class Agents:
 
     async def caught_up(self) -> None:
         """Wait until everything there is has been answered and learned from; only once `assigned` is set."""
-        for task in self._tasks.values():
+        for task in list(self._tasks.values()):
             await task.caught_up()
 
     async def hand_over(self) -> None:
         """Let a commit take in what was learned, if there is anything."""
-        for task in self._tasks.values():
+        for task in list(self._tasks.values()):
             await task.hand_over()
 
     async def _payments(self, stream: Any) -> None:
@@ -198,9 +207,9 @@ class Agents:
             while not self._stopping:
                 await asyncio.sleep(TICK_S)
                 async with self._assigning:  # no state is closed meanwhile
-                    for task in self._tasks.values() if self.ready else ():
+                    for task in list(self._tasks.values()) if self._settled else ():
                         await self._tick_of(task)
-                    if self.ready:
+                    if self._settled:
                         self._show()
         except asyncio.CancelledError:
             raise
@@ -252,76 +261,115 @@ class Agents:
             metrics.state_keys(entity, count)
 
     def _start_positions(self, assigned: Iterable[Position]) -> Mapping[Position, int | None]:
-        reached: dict[Position, int] = {}
-        for task in self._tasks.values():
-            reached.update(task.positions)
-        return {position: reached.get(position) for position in assigned}
+        """Of the shards that are open."""
+        return {
+            (topic, partition): task.positions.get((topic, partition))
+            for topic, partition in assigned
+            if (task := self._tasks.get(partition % self._shards)) is not None
+        }
 
     async def _nothing_to_commit(self) -> bool:
         return False
 
     async def _on_rebalance_complete(self, *_: object, **__: object) -> None:
-        """Bring the state of what is assigned to life, before the first record is read."""
+        """Let go of what went elsewhere and begin with what came, before the next record is read.
+
+        Of several shards each is opened beside the stream of the others, and read once it is.
+        """
         try:
             async with self._assigning:
                 self._rebalances += 1
-                wanted = {tp.partition % self._shards for tp in self.app.consumer.assignment()}
+                self._wanted = frozenset(tp.partition % self._shards for tp in self.app.consumer.assignment())
                 for shard, task in list(self._tasks.items()):
-                    if task.lost or shard not in wanted:
+                    if task.lost or shard not in self._wanted:
                         await self._end(shard)
-                await self._begin_all(wanted - self._tasks.keys())
-                await self._opening.copy(frozenset(self.app.consumer.standby) - wanted)
-                for task in self._tasks.values():
-                    task.beside(len(self._tasks))
-                self.ready = bool(wanted)
+                self._share()
+                for shard in self._openings.keys() - self._wanted:
+                    self._openings[shard].wanted = False
+                self._told.set()
+                begun = [self._begin(shard) for shard in sorted(self._wanted - self._tasks.keys())]
+                if begun and self._shards == 1:
+                    await asyncio.wait(begun)
+                await self._opening.copy(frozenset(self.app.consumer.standby) - self._wanted)
+                self._settled = True
         except BaseException as error:
-            # Faust would log it and stand still; also where a client of a broken connection cancels itself.
-            if not self._stopping:
-                self.fail(error)
+            self._fail_beside(error)
             if not isinstance(error, Exception):
                 raise
             return
         if self.ready:
             self.assigned.set()
 
-    async def _begin_all(self, shards: Collection[int]) -> None:
-        """Begin with these shards at once; what one fails of, or a stop, ends the others."""
-        if not shards or self._stopping:
-            return
-        openings = [asyncio.ensure_future(self._begin(shard)) for shard in sorted(shards)]
-        self._openings.update(openings)
-        try:
-            await asyncio.wait(openings, return_when=asyncio.FIRST_EXCEPTION)
-        finally:
-            for opening in openings:
-                opening.cancel()
-            ended = await asyncio.gather(*openings, return_exceptions=True)
-            self._openings.difference_update(openings)
-        self._opening.settle()
-        for error in sorted(
-            (each for each in ended if each is not None),
-            key=lambda each: isinstance(each, asyncio.CancelledError),
-        ):
-            raise error
+    def _fail_beside(self, error: BaseException) -> None:
+        """Faust would log it and stand still; also where a client of a broken connection cancels itself."""
+        if not self._stopping:
+            self.fail(error)
 
-    async def _begin(self, shard: int) -> None:
+    def _begin(self, shard: int) -> asyncio.Task[None]:
+        """Begin with a shard, unless that is under way."""
+        before = self._openings.get(shard)
+        if before is not None and before.wanted and not before.task.done():
+            return before.task
+        beginning = _Beginning()
+        beginning.task = asyncio.ensure_future(self._open(shard, beginning, before.task if before else None))
+        self._openings[shard] = beginning
+        self._all_openings.add(beginning.task)
+        beginning.task.add_done_callback(self._all_openings.discard)
+        return beginning.task
+
+    async def _open(self, shard: int, beginning: "_Beginning", before: asyncio.Task[None] | None) -> None:
+        """Open a shard and work on it, if it is still wanted then; `before` may hold its directory yet."""
+        try:
+            if before is not None:
+                await asyncio.wait([before])
+            if self._stopping or not beginning.wanted:
+                return
+            try:
+                parts = await self._opening.open(shard)
+                await self._work_on(shard, parts, beginning)
+            except Fenced as error:
+                if beginning.wanted:
+                    self._expect_rebalance(error)  # it went to another worker meanwhile
+        except BaseException as error:
+            if isinstance(error, Exception):
+                await self._told.wait()  # perhaps it has gone elsewhere, and this is what came of it
+            if beginning.wanted:
+                self._fail_beside(error)
+            if not isinstance(error, Exception):
+                raise
+
+    async def _work_on(self, shard: int, parts: Parts, beginning: "_Beginning") -> None:
         partitions = {topic: range(shard, count, self._shards) for topic, count in self._partitions.items()}
-        try:
-            parts = await self._opening.open(shard)
-        except Fenced as error:
-            self._expect_rebalance(error)  # it went to another worker meanwhile
-            return
-        failed = partial(self._failed, shard)
         consumer = self.app.consumer
+        failed = partial(self._failed, shard)
         task = Task(parts, consumer, partitions, failed, self._give_back, self._upstream)
-        self._tasks[shard] = task
         try:
-            await task.start(consumer.commit_positions)
-        except Fenced as error:
-            self._lose(task, error)
+            if beginning.wanted:
+                await task.start(consumer.commit_positions)
+        except BaseException:
+            await self._close(task)
+            raise
+        if not beginning.wanted:
+            await self._close(task)
+            return
+        self._tasks[shard] = task
+        self._share()
+        if self._tasks.keys() == self._wanted:
+            self._opening.settle()
+        places = [(topic, number) for topic, numbers in partitions.items() for number in numbers]
+        await consumer.take_up(self._start_positions(places))
+        if self.ready:
+            self.assigned.set()
+
+    def _share(self) -> None:
+        """Tell each shard how many there are."""
+        for task in self._tasks.values():
+            task.beside(len(self._tasks))
 
     async def _end(self, shard: int) -> None:
-        task = self._tasks.pop(shard)
+        await self._close(self._tasks.pop(shard))
+
+    async def _close(self, task: Task) -> None:
         await task.stop()
         try:
             await task.parts.close()
@@ -329,7 +377,8 @@ class Agents:
             self.fail(error)
 
     async def _on_partitions_revoked(self, _: object, revoked: Iterable[object], **__: object) -> None:
-        self.ready = False
+        self._settled = False
+        self._told.clear()
         if set(revoked):
             await asyncio.gather(*(self._revoke(task) for task in self._tasks.values()))
 
@@ -350,31 +399,8 @@ async def _for_ever() -> None:
     await asyncio.Event().wait()
 
 
-class _App(faust.App):
-    """A Faust app that keeps nothing of its own on disk."""
+class _Beginning:
+    """A shard that is being opened. `wanted`: it has not gone elsewhere meanwhile."""
 
-    logger = logging.getLogger("faust.app")
-
-    def _create_directories(self) -> None:
-        """No directories: state is the store's."""
-
-
-def _new_app(url: Any, group: str, member: str, session_timeout_s: float) -> Any:
-    return _App(
-        group,
-        # Known by its state: started again after a kill it need not wait until the group gives itself up.
-        consumer_group_instance_id=member,
-        broker=url,
-        store="memory://",
-        web_enabled=False,
-        key_serializer="raw",
-        value_serializer="raw",
-        topic_disable_leader=True,
-        topic_allow_declare=False,
-        stream_wait_empty=False,
-        broker_session_timeout=session_timeout_s,
-        broker_heartbeat_interval=session_timeout_s / 3.0,
-        stream_buffer_maxsize=1 << 20,
-        stream_recovery_delay=0.0,
-        worker_redirect_stdouts=False,
-    )
+    task: asyncio.Task[None]
+    wanted = True

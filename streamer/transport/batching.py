@@ -64,6 +64,9 @@ class BatchConsumer(consumer.Consumer):
         self._wakes = 0
         self._rim.buffer.on_room(self._on_room)
 
+    async def take_up(self, positions: Mapping[tuple[str, int], int | None]) -> None:
+        """Read these as well, which `start_positions` did not know after the rebalance; `None`: all."""
+
     @abc.abstractmethod
     async def fetch(self, partitions: frozenset[TP], wakes: int, seconds: float) -> Mapping[TP, Records]:
         """Wait for records of these partitions, for at most so many seconds.

@@ -22,6 +22,9 @@ from streamer.transport.seam import Admin, Publisher
 _SERVERS = re.compile(r"[^/,\s:]+:\d{1,5}(,[^/,\s:]+:\d{1,5})*|\[[0-9a-fA-F:]+\]:\d{1,5}")
 
 TAIL_WAIT_MS = 1_000
+TAIL_FETCH_MS = 10
+"""aiokafka's half second is for those who follow a topic: what is asked next waits behind an empty fetch."""
+
 LOOK_MS = 300
 TAIL_RECORDS = 10_000
 TAIL_BYTES = 1 << 24
@@ -156,6 +159,7 @@ class KafkaConnection:
             bootstrap_servers=self._servers.split(","),
             isolation_level="read_committed",
             auto_offset_reset="earliest",
+            fetch_max_wait_ms=TAIL_FETCH_MS,
             **self._settings.kafka.security(),
         )
 

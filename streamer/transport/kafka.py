@@ -178,35 +178,62 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def place(self, positions: Mapping[tuple[str, int], int | None]) -> dict[TP, int]:
+    async def place(
+        self, positions: Mapping[tuple[str, int], int | None], assigned: Collection[tuple[str, int]]
+    ) -> dict[TP, int]:
         """Seek to these positions (`None`: the first offset there is) and return where each now stands.
 
-        Does nothing if others are assigned by now: then a rebalance is under way, and its seek follows.
+        Does nothing if others than `assigned` are by now: a rebalance is under way then, and its seek
+        follows.
         """
-        return await self.call_thread(self._place, positions)  # type: ignore[no-any-return]
+        return await self.call_thread(self._place, positions, assigned)  # type: ignore[no-any-return]
 
-    async def _place(self, positions: Mapping[tuple[str, int], int | None]) -> dict[TP, int]:
+    async def place_more(self, positions: Mapping[tuple[str, int], int | None]) -> dict[TP, int] | None:
+        """Seek to these too, after `place`; `None` where its assignment is not the present one any more."""
+        return await self.call_thread(self._place_more, positions)  # type: ignore[no-any-return]
+
+    async def _place(
+        self, positions: Mapping[tuple[str, int], int | None], assigned: Collection[tuple[str, int]]
+    ) -> dict[TP, int]:
         self._places += 1
         place = self._places
-        consumer = self._ensure_consumer()
-        assignment = consumer._subscription.subscription.assignment
-        partitions = {TopicPartition(*tp): position for tp, position in positions.items()}
-        if partitions.keys() != assignment.tps:
+        assignment = self._ensure_consumer()._subscription.subscription.assignment
+        if assignment.tps != {TopicPartition(*tp) for tp in assigned}:
             return {}
-        bounds = await self._bounds(list(partitions))
-        for tp, position in partitions.items():
-            first, end = bounds[tp]
-            if position is None:
-                partitions[tp] = first
-            elif not first <= position <= end:
-                raise position_lost(tp, position, first, end)
+        found = await self._inside(positions)
         if place != self._places or not assignment.active:
             return {}
-        for tp, position in partitions.items():
-            consumer.seek(tp, position)
-        self._taken = dict(partitions)
+        self._taken = {}
+        self._seek_all(found)
         self._placed = assignment
-        return {TP(*tp): position for tp, position in partitions.items() if position is not None}
+        return {TP(*tp): position for tp, position in positions.items() if position is not None}
+
+    async def _place_more(self, positions: Mapping[tuple[str, int], int | None]) -> dict[TP, int] | None:
+        subscription = self._ensure_consumer()._subscription
+        assignment = self._placed
+        found = await self._inside(positions)
+        if self._placed is not assignment or subscription.subscription.assignment is not assignment:
+            return None
+        if subscription.reassignment_in_progress:
+            return None
+        self._seek_all(found)
+        return {TP(*tp): position for tp, position in found.items()}
+
+    async def _inside(self, positions: Mapping[tuple[str, int], int | None]) -> dict[TopicPartition, int]:
+        """These positions, all of them between the first offset and the end of their partitions."""
+        bounds = await self._bounds([TopicPartition(*tp) for tp in positions]) if positions else {}
+        found = {}
+        for tp, (first, end) in bounds.items():
+            position = positions[tp]
+            if position is not None and not first <= position <= end:
+                raise position_lost(tp, position, first, end)
+            found[tp] = first if position is None else position
+        return found
+
+    def _seek_all(self, positions: Mapping[TopicPartition, int]) -> None:
+        for tp, position in positions.items():
+            self._ensure_consumer().seek(tp, position)
+        self._taken.update(positions)
 
     async def _bounds(self, partitions: list[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         consumer = self._ensure_consumer()
@@ -254,6 +281,10 @@ class Consumer(BatchConsumer, driver.Consumer):
 
     _thread: ConsumerThread
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._placing = asyncio.Lock()
+
     def _new_consumer_thread(self) -> ConsumerThread:
         return ConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
@@ -266,11 +297,25 @@ class Consumer(BatchConsumer, driver.Consumer):
         self._thread.interrupt()
 
     async def seek_to_committed(self) -> Mapping[TP, int]:
-        """Seek to the positions that the store stands at; `StateError` where a position no longer exists."""
-        self._rim.buffer.reset()
-        assigned = [(tp.topic, tp.partition) for tp in self.assignment()]
-        positions = self._rim.start_positions(assigned)
-        return await self._thread.place({tp: positions[tp] for tp in assigned})
+        """Seek to the positions that the store stands at; `StateError` where a position no longer exists.
+
+        Partitions whose positions are not known yet are not read until `take_up`.
+        """
+        async with self._placing:
+            self._rim.buffer.reset()
+            assigned = {tp: (tp.topic, tp.partition) for tp in self.assignment()}
+            positions = self._rim.start_positions(assigned.values())
+            self.pause_partitions([tp for tp, place in assigned.items() if place not in positions])
+            return await self._thread.place(positions, list(assigned.values()))
+
+    async def take_up(self, positions: Mapping[tuple[str, int], int | None]) -> None:
+        """Read these as well; where a rebalance is under way, its own seek does it."""
+        async with self._placing:
+            placed = await self._thread.place_more(positions)
+            if placed is not None:
+                self._read_offset.update(placed)
+                self.resume_partitions(placed)
+                self.wake()
 
     async def commit_positions(self, positions: Mapping[tuple[str, int], int]) -> bool:
         """Commit the next offset of each (topic, partition) to the group; `False` if it could not be done.

@@ -131,7 +131,8 @@ class Rim:
     """What the transport needs from the application; attribute `rim` of the Faust app.
 
     `start_positions` is asked after each rebalance for the partitions assigned (topic, partition) and answers
-    the offset to read next of each; `None` means from the beginning. `commit` replaces Faust's own commit.
+    the offset to read next of each; `None` means from the beginning, and one that is left out is not read
+    before the consumer is told to `take_up` it. `commit` replaces Faust's own commit.
     `fail` is told what ends the worker, such as a position that is lost; nothing is delivered after it.
     Partition n of every topic belongs to shard n modulo `shards`, and a shard goes to one worker as a whole;
     `standbys` others are told to keep a copy of its state, of which `warm` says how far they have come.
