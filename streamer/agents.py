@@ -84,7 +84,7 @@ class Agents:
         self._settled = self._stopping = False
         self._told = asyncio.Event()
         """Whether it is known what is `_wanted`: not from a revocation to the end of its rebalance."""
-        self._rebalances = 0
+        self._rebalances = self._generation = 0
         self.assigned = asyncio.Event()
         self.buffer = Buffer(settings.buffers.partition_bytes, batches=BATCHES if shards == 1 else 1)
         self.app = new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
@@ -280,13 +280,16 @@ class Agents:
             async with self._assigning:
                 self._rebalances += 1
                 self._wanted = frozenset(tp.partition % self._shards for tp in self.app.consumer.assignment())
+                missed = not 0 <= self.app.consumer_generation_id - self._generation <= 1
+                self._generation = self.app.consumer_generation_id
+                for shard, beginning in self._openings.items():
+                    # In a generation that was missed another worker may have had any of them.
+                    beginning.wanted &= shard in self._wanted and not missed
+                self._told.set()
                 for shard, task in list(self._tasks.items()):
                     if task.lost or shard not in self._wanted:
                         await self._end(shard)
                 self._share()
-                for shard in self._openings.keys() - self._wanted:
-                    self._openings[shard].wanted = False
-                self._told.set()
                 begun = [self._begin(shard) for shard in sorted(self._wanted - self._tasks.keys())]
                 if begun and self._shards == 1:
                     await asyncio.wait(begun)

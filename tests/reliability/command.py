@@ -21,6 +21,12 @@ PARTITIONS = "8"
 GOAL = 1.6
 """Times one worker's throughput that two on two cores should reach."""
 
+REBALANCES = ("add", "stop", "add", "kill_for_good")
+"""Workers of a fleet are added and removed in turn, every other one by SIGKILL."""
+
+RATE, PER_EVENT = 300, 2_000
+"""Payments a second for a fleet, a part of what it can do, and from one event to the next."""
+
 
 class Measurement:
     """The parts of the table, each a method that fills in figures by name."""
@@ -35,6 +41,7 @@ class Measurement:
         return {
             "embedded": lambda: self._torture([]),
             "kafka": lambda: self._torture(["--broker", self._options.broker]),
+            "rebalances": self._rebalances,
             "state": self._state,
             "workers": self._workers,
             "changelog": lambda: self._cost(["--changelog", "off"], ["--changelog", "auto"]),
@@ -47,6 +54,15 @@ class Measurement:
         found = self._commands.torture(*arguments, *sizes)
         names = ("kills", "payments", "missing", "doubled_in_state", "doubled_in_output")
         more = ("repeats_with_other_bytes", "longest_pause_s", "seed", "failures")
+        return {name: found.get(name) for name in (*names, *more)}
+
+    def _rebalances(self) -> Figures:
+        events = 2 * self._options.rebalances
+        sizes = ["--payments", str(events * PER_EVENT), "--kills", str(events), "--rate", str(RATE), "--json"]
+        fleet = ["--broker", self._options.broker, "--partitions", PARTITIONS, "--workers", "2"]
+        found = self._commands.torture(*fleet, "--events", *REBALANCES, *sizes)
+        names = ("events", "payments", "rate", "missing", "doubled_in_state", "doubled_in_output")
+        more = ("longest_pause_s", "longest_pauses_s", "seed", "failures")
         return {name: found.get(name) for name in (*names, *more)}
 
     def _state(self) -> Figures:
@@ -118,6 +134,21 @@ def table(found: Mapping[str, Figures]) -> str:
                 ),
                 (f"{title}: longest pause after a kill", f"{one['longest_pause_s']} s"),
             ]
+    if one := _whole(found, "rebalances", rows):
+        happened = ", ".join(
+            f"{count} {event}" for event, count in one["events"].items() if event != "nothing"
+        )
+        pauses = ", ".join(f"{event} {seconds} s" for event, seconds in one["longest_pauses_s"].items())
+        rows += [
+            (f"{PARTITIONS} partitions, payments", f"{one['payments']:,} at {one['rate']:,}/s"),
+            ("rebalances", happened),
+            ("rebalances: missing", f"{one['missing']}"),
+            (
+                "rebalances: doubled in state, in output",
+                f"{one['doubled_in_state']}, {one['doubled_in_output']}",
+            ),
+            ("longest pause after a rebalance", f"{one['longest_pause_s']} s ({pauses})"),
+        ]
     if one := _whole(found, "state", rows):
         events = f"{one['events']:,.0f} events, {one['state_mb']:,} MB of state"
         rows += [
@@ -190,11 +221,26 @@ def _parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--events", type=int, help="of entities, in the state (default 10 million; quick 1)")
     parser.add_argument("--payments", type=int, help="of each benchmark (default 400000; quick 100000)")
     parser.add_argument("--rounds", type=int, help="pairs of each comparison (default 5; quick 1)")
+    parser.add_argument("--rebalances", type=int, help="workers added, and removed (default 20; quick 4)")
     names = list(Measurement(argparse.Namespace(), Commands()).parts)
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="parts to measure")
     given = parser.parse_args(arguments)
-    quick = {"kills": 20, "storm": 4_000, "events": 1_000_000, "payments": 100_000, "rounds": 1}
-    full = {"kills": 200, "storm": 200_000, "events": 10_000_000, "payments": 400_000, "rounds": 5}
+    quick = {
+        "rebalances": 4,
+        "kills": 20,
+        "storm": 4_000,
+        "events": 1_000_000,
+        "payments": 100_000,
+        "rounds": 1,
+    }
+    full = {
+        "rebalances": 20,
+        "kills": 200,
+        "storm": 200_000,
+        "events": 10_000_000,
+        "payments": 400_000,
+        "rounds": 5,
+    }
     for name, size in (quick if given.quick else full).items():
         if getattr(given, name) is None:
             setattr(given, name, size)

@@ -1,5 +1,7 @@
 """The table of `scripts/reliability`: what it shows of which figures, and of a part that failed."""
 
+from typing import Any
+
 from tests.reliability.command import table
 
 
@@ -14,6 +16,16 @@ def test_the_table_names_each_figure_with_its_unit() -> None:
         "repeats_with_other_bytes": 3,
         "longest_pause_s": 2.5,
     }
+    rebalances = {
+        "events": {"nothing": 1, "add": 4, "stop": 2},
+        "payments": 16_000,
+        "rate": 300,
+        "missing": 0,
+        "doubled_in_state": 1,
+        "doubled_in_output": 2,
+        "longest_pause_s": 2.5,
+        "longest_pauses_s": {"add": 1.5, "stop": 2.5},
+    }
     workers = {
         "one": {"payments_per_second": 8_000.0},
         "two": {"payments_per_second": 12_000.0},
@@ -21,7 +33,13 @@ def test_the_table_names_each_figure_with_its_unit() -> None:
         "broker_share_one": 0.2,
     }
     changelog = {"throughput_percent": -12.4, "processor_percent": 9.6}
-    assert table({"embedded": storm, "workers": workers, "changelog": changelog}).splitlines() == [
+    found: dict[str, dict[str, Any]] = {
+        "embedded": storm,
+        "rebalances": rebalances,
+        "workers": workers,
+        "changelog": changelog,
+    }
+    assert table(found).splitlines() == [
         "| what | figure |",
         "|---|---|",
         "| embedded log: kills, payments | 20, 4,000 |",
@@ -29,6 +47,11 @@ def test_the_table_names_each_figure_with_its_unit() -> None:
         "| embedded log: doubled in state | 1 |",
         "| embedded log: doubled in output, with other bytes | 2, 3 |",
         "| embedded log: longest pause after a kill | 2.5 s |",
+        "| 8 partitions, payments | 16,000 at 300/s |",
+        "| rebalances | 4 add, 2 stop |",
+        "| rebalances: missing | 0 |",
+        "| rebalances: doubled in state, in output | 1, 2 |",
+        "| longest pause after a rebalance | 2.5 s (add 1.5 s, stop 2.5 s) |",
         "| 8 partitions: one worker, two workers | 8,000/s, 12,000/s |",
         "| two workers against one | 1.5 times (goal: 1.6) |",
         "| the broker's share of processor time, one worker, two | 0.2, ? |",

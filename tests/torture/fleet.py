@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.end_to_end.logs import KafkaPlace, Sent
-from tests.end_to_end.reading import Unread, read_outcome
+from tests.end_to_end.reading import Unread, read, read_outcome
 from tests.end_to_end.worker import Worker, environment
 
 from . import topology as tested
+from .pauses import Decided, longest, silences
 from .run import LIMITS, SNAPSHOT_KEY
 from .storm import Storm, storm
 from .watch import Watch
@@ -70,19 +71,23 @@ class FleetRun:
     payments: list[tuple[int, int]] = field(default_factory=list)
     outcomes: list[tuple[int, int]] = field(default_factory=list)
     sent_at: list[float] = field(default_factory=list)
-    seen: dict[str, float] = field(default_factory=dict)
+    decided: dict[str, float] = field(default_factory=dict)
 
     def pauses(self) -> dict[str, list[float]]:
-        """By event, the longest time that a payment waited which was sent from then to the next event."""
-        waits = [
-            (at, self.seen[f"{self.place.prefix}payments/{partition}/{offset}"] - at)
+        """By event, the longest time from then on in which a partition decided nothing while payments waited.
+
+        Where it began before the next event it is all of this one's, and what is left then is the next one's.
+        """
+        decided = [
+            Decided(partition, at, seen)
             for (partition, offset), at in zip(self.payments, self.sent_at, strict=True)
+            if (seen := self.decided.get(f"{self.place.prefix}payments/{partition}/{offset}")) is not None
         ]
+        all_silences = silences(decided)
         found: dict[str, list[float]] = {}
         ends = [each.at for each in self.happened[1:]] + [float("inf")]
         for each, end in zip(self.happened, ends, strict=True):
-            longest = max((wait for at, wait in waits if each.at <= at < end), default=0.0)
-            found.setdefault(each.event, []).append(round(longest, 2))
+            found.setdefault(each.event, []).append(longest(all_silences, each.at, end))
         return found
 
 
@@ -198,11 +203,18 @@ class Feeder:
                 return
             last = min(first + step, run.plan.payments)
             payments = run.storm.payments[first:last]
-            run.payments += run.place.spread(payments)
+            run.payments += run.place.spread([_keyed_payment(each) for each in payments])
             run.sent_at += [time.time()] * len(payments)
             outcomes = run.storm.outcomes_between(first, last)
             if outcomes:
                 run.outcomes += run.place.spread([_keyed(each) for each in outcomes], "outcomes")
+
+
+def _keyed_payment(sent: Sent) -> Sent:
+    """Those of one id to one partition, whose order alone tells which of them is decided."""
+    payment = read(sent.value, LIMITS.max_record_bytes)
+    key = sent.key if isinstance(payment, Unread) else payment["payment_id"].encode()
+    return Sent(sent.timestamp, key, sent.value, sent.headers)
 
 
 def _keyed(sent: Sent) -> Sent:
@@ -251,7 +263,7 @@ def torture_fleet(
                 feeder.thread.join()
             for name in list(fleet.workers):
                 fleet.stop(name)
-            run.seen = dict(watch.seen)
+            run.decided = dict(watch.decided)
     for worker in fleet.all:
         if "Traceback" in worker.stderr:
             raise AssertionError(f"expected no traceback: {worker.stderr}")

@@ -13,7 +13,7 @@ from tests.end_to_end.logs import Got
 from . import topology as tested
 from .chain import ChainOracle
 from .expected import Inputs
-from .fleet import FleetRun
+from .fleet import NOTHING, FleetRun
 from .judge import OUTPUTS, Judge
 from .report import CONDITIONS, DERIVED, Report, constants, counted, read_snapshots, repeats_in
 from .run import LIMITS
@@ -62,6 +62,7 @@ def fleet_report(run: FleetRun, command: str) -> Report:
     if plan.guarantee == "transactions" and repeats:
         failures.append(f"expected no answer twice with transactions, got {dict(verdict.repeats)}")
     pauses = run.pauses()
+    longest = {event: max(each) for event, each in pauses.items() if event != NOTHING}
     figures = {
         "partitions": plan.partitions,
         "workers": plan.workers,
@@ -76,7 +77,8 @@ def fleet_report(run: FleetRun, command: str) -> Report:
         "outcomes": len(run.storm.outcomes),
         "snapshots": len(snapshots),
         "pauses_s": pauses,
-        "longest_pause_s": max((max(each) for each in pauses.values()), default=0.0),
+        "longest_pauses_s": longest,
+        "longest_pause_s": max(longest.values(), default=0.0),
         **figures,
     }
     return Report(figures, failures)

@@ -15,14 +15,14 @@ POLL_MS = 100
 
 
 class Watch:
-    """`seen` is when the answer to each source was seen first, Unix seconds; `records` counts all answers."""
+    """When answers were seen first, by source, in Unix seconds: all of them, and those `decided`."""
 
     def __init__(self, place: KafkaPlace) -> None:
         self._place = place
         self._stop = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._watch()), daemon=True)
         self.seen: dict[str, float] = {}
-        self.records = 0
+        self.decided: dict[str, float] = {}
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -46,9 +46,12 @@ class Watch:
             while not self._stop.is_set():
                 found = await consumer.getmany(timeout_ms=POLL_MS)
                 now = time.time()
-                for records in found.values():
-                    self.records += len(records)
+                for partition, records in found.items():
+                    decisions = partition.topic == f"{self._place.prefix}{ANSWERS[0]}"
                     for record in records:
-                        self.seen.setdefault(dict(record.headers)["streamer_source"].decode(), now)
+                        source = dict(record.headers)["streamer_source"].decode()
+                        self.seen.setdefault(source, now)
+                        if decisions:
+                            self.decided.setdefault(source, now)
         finally:
             await consumer.stop()
