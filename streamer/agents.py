@@ -5,13 +5,13 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 from streamer.app import new_app
 from streamer.batch import Records
 from streamer.errors import Fenced, StreamerError
 from streamer.metrics import Metrics
-from streamer.parts import Parts
+from streamer.openings import Beginning, Opening, Openings
 from streamer.settings import Settings
 from streamer.state.store import Position
 from streamer.task import TICK_S, Task, Upstream
@@ -27,23 +27,6 @@ of the order of time is slower to count (4,000 instead of 1,000 halved what two 
 
 LOST_SESSIONS = 5
 """Sessions within which a rebalance has to tell who has taken a lost task over."""
-
-
-class Opening(Protocol):
-    """Where the states of shards come from."""
-
-    @property
-    def warm(self) -> Mapping[int, int]:
-        """How far the copy of each shard has come."""
-
-    async def open(self, shard: int) -> Parts:
-        """Bring the state of a shard up to date and put together what works on it."""
-
-    async def copy(self, shards: frozenset[int]) -> None:
-        """Keep copies of these shards of others, and of no more."""
-
-    def settle(self) -> None:
-        """All that is to be open is open."""
 
 
 class Agents:
@@ -76,15 +59,11 @@ class Agents:
         self._shards = shards
         self._tasks: dict[int, Task] = {}
         self._assigning = asyncio.Lock()
-        self._wanted: frozenset[int] = frozenset()
-        self._openings: dict[int, _Beginning] = {}
-        self._all_openings: set[asyncio.Task[None]] = set()
+        self._openings = Openings(self._work_on, self._fail_beside)
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
         self._settled = self._stopping = False
-        self._told = asyncio.Event()
-        """Whether it is known what is `_wanted`: not from a revocation to the end of its rebalance."""
-        self._rebalances = self._generation = 0
+        self._rebalances = 0
         self.assigned = asyncio.Event()
         self.buffer = Buffer(settings.buffers.partition_bytes, batches=BATCHES if shards == 1 else 1)
         self.app = new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
@@ -116,7 +95,7 @@ class Agents:
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
         self._settled = False
         self._stopping = True
-        openings = set(self._all_openings)
+        openings = set(self._openings.under_way)
         for task in (*waiting, *openings):
             task.cancel()
         # The tick may be in the middle of a commit, which must not be torn.
@@ -150,7 +129,7 @@ class Agents:
     @property
     def ready(self) -> bool:
         """Whether everything that is assigned is worked on, and that is something."""
-        return self._settled and bool(self._tasks) and self._tasks.keys() == self._wanted
+        return self._settled and bool(self._tasks) and self._tasks.keys() == self._openings.wanted
 
     @property
     def versions(self) -> Mapping[str, int]:
@@ -279,21 +258,16 @@ class Agents:
         try:
             async with self._assigning:
                 self._rebalances += 1
-                self._wanted = frozenset(tp.partition % self._shards for tp in self.app.consumer.assignment())
-                missed = not 0 <= self.app.consumer_generation_id - self._generation <= 1
-                self._generation = self.app.consumer_generation_id
-                for shard, beginning in self._openings.items():
-                    # In a generation that was missed another worker may have had any of them.
-                    beginning.wanted &= shard in self._wanted and not missed
-                self._told.set()
+                wanted = frozenset(tp.partition % self._shards for tp in self.app.consumer.assignment())
+                self._openings.assign(wanted, self.app.consumer_generation_id)
                 for shard, task in list(self._tasks.items()):
-                    if task.lost or shard not in self._wanted:
+                    if task.lost or shard not in wanted:
                         await self._end(shard)
                 self._share()
-                begun = [self._begin(shard) for shard in sorted(self._wanted - self._tasks.keys())]
+                begun = [self._openings.begin(shard) for shard in sorted(wanted - self._tasks.keys())]
                 if begun and self._shards == 1:
                     await asyncio.wait(begun)
-                await self._opening.copy(frozenset(self.app.consumer.standby) - self._wanted)
+                await self._opening.copy(frozenset(self.app.consumer.standby) - wanted)
                 self._settled = True
         except BaseException as error:
             self._fail_beside(error)
@@ -308,40 +282,32 @@ class Agents:
         if not self._stopping:
             self.fail(error)
 
-    def _begin(self, shard: int) -> asyncio.Task[None]:
-        """Begin with a shard, unless that is under way."""
-        before = self._openings.get(shard)
-        if before is not None and before.wanted and not before.task.done():
-            return before.task
-        beginning = _Beginning()
-        beginning.task = asyncio.ensure_future(self._open(shard, beginning, before.task if before else None))
-        self._openings[shard] = beginning
-        self._all_openings.add(beginning.task)
-        beginning.task.add_done_callback(self._all_openings.discard)
-        return beginning.task
-
-    async def _open(self, shard: int, beginning: "_Beginning", before: asyncio.Task[None] | None) -> None:
-        """Open a shard and work on it, if it is still wanted then; `before` may hold its directory yet."""
+    async def _work_on(self, shard: int, beginning: Beginning) -> None:
+        """Open a shard and work on it, if it is wanted yet."""
         try:
-            if before is not None:
-                await asyncio.wait([before])
-            if self._stopping or not beginning.wanted:
-                return
-            try:
-                parts = await self._opening.open(shard)
-                await self._work_on(shard, parts, beginning)
-            except Fenced as error:
-                if beginning.wanted:
-                    self._expect_rebalance(error)  # it went to another worker meanwhile
-        except BaseException as error:
-            if isinstance(error, Exception):
-                await self._told.wait()  # perhaps it has gone elsewhere, and this is what came of it
+            task = await self._started(shard, beginning)
+        except Fenced as error:
             if beginning.wanted:
-                self._fail_beside(error)
-            if not isinstance(error, Exception):
-                raise
+                self._expect_rebalance(error)  # it went to another worker meanwhile
+            return
+        if not beginning.wanted:
+            await self._close(task)
+            return
+        self._tasks[shard] = task
+        self._share()
+        if self._tasks.keys() == self._openings.wanted:
+            self._opening.settle()
+        places = [
+            (topic, number)
+            for topic, count in self._partitions.items()
+            for number in range(shard, count, self._shards)
+        ]
+        await self.app.consumer.take_up(self._start_positions(places))
+        if self.ready:
+            self.assigned.set()
 
-    async def _work_on(self, shard: int, parts: Parts, beginning: "_Beginning") -> None:
+    async def _started(self, shard: int, beginning: Beginning) -> Task:
+        parts = await self._opening.open(shard)
         partitions = {topic: range(shard, count, self._shards) for topic, count in self._partitions.items()}
         consumer = self.app.consumer
         failed = partial(self._failed, shard)
@@ -352,17 +318,7 @@ class Agents:
         except BaseException:
             await self._close(task)
             raise
-        if not beginning.wanted:
-            await self._close(task)
-            return
-        self._tasks[shard] = task
-        self._share()
-        if self._tasks.keys() == self._wanted:
-            self._opening.settle()
-        places = [(topic, number) for topic, numbers in partitions.items() for number in numbers]
-        await consumer.take_up(self._start_positions(places))
-        if self.ready:
-            self.assigned.set()
+        return task
 
     def _share(self) -> None:
         """Tell each shard how many there are."""
@@ -381,7 +337,7 @@ class Agents:
 
     async def _on_partitions_revoked(self, _: object, revoked: Iterable[object], **__: object) -> None:
         self._settled = False
-        self._told.clear()
+        self._openings.revoke()
         if set(revoked):
             await asyncio.gather(*(self._revoke(task) for task in self._tasks.values()))
 
@@ -400,10 +356,3 @@ class Agents:
 async def _for_ever() -> None:
     """Take no further batch, and let none count as worked off, until Faust cancels the agent."""
     await asyncio.Event().wait()
-
-
-class _Beginning:
-    """A shard that is being opened. `wanted`: it has not gone elsewhere meanwhile."""
-
-    task: asyncio.Task[None]
-    wanted = True
