@@ -20,6 +20,8 @@ class Sink:
         self.batches: list[Any] = []
         self.positions: dict[tuple[str, int], int | None] = {}
         self.hold = False
+        self.closed: set[int] = set()
+        """Partitions whose positions are not known yet."""
         self.buffer: Buffer = rim.pop("buffer", None) or Buffer(16 << 20)
         self.commits = 0
         self.failures: list[BaseException] = []
@@ -50,7 +52,7 @@ class Sink:
         self.app.agent(source, name="sink")(self._take)
 
     def _start_positions(self, partitions: Any) -> dict[tuple[str, int], int | None]:
-        return {tp: self.positions.get(tp) for tp in partitions}
+        return {tp: self.positions.get(tp) for tp in partitions if tp[1] not in self.closed}
 
     async def _commit(self) -> bool:
         self.commits += 1

@@ -268,6 +268,52 @@ def test_a_full_buffer_stops_its_own_partition_only(stage: Stage, eventually: Ca
 
 
 @pytest.mark.kafka
+def test_a_partition_is_read_once_its_position_is_known(stage: Stage, eventually: Callable[..., Any]) -> None:
+    """The others are read meanwhile, also after a rebalance; then it is, from that position on."""
+
+    async def scenario() -> None:
+        stage.admin.create([TopicSpec(stage.topic, 2)])
+        await stage.publish(*(numbered(stage.topic, 100, partition) for partition in (0, 1)))
+        sink, other = stage.sink(shards=2), stage.sink(shards=2)
+        sink.closed = {1}
+        other.closed = {0, 1}
+        async with sink.running():
+            await eventually(lambda: len(sink.offsets(stage.topic, 0)) == 100)
+            async with other.running():
+                await eventually(lambda: other.assigned)
+            await eventually(lambda: len(sink.assigned) == 2)
+            await stage.publish(*(numbered(stage.topic, 100, partition) for partition in (0, 1)))
+            await eventually(lambda: len(sink.offsets(stage.topic, 0)) == 200)
+            assert not sink.offsets(stage.topic, 1)
+            sink.closed = set()
+            sink.positions[stage.topic, 1] = 40
+            await sink.app.consumer.take_up({(stage.topic, 1): 40})
+            await eventually(lambda: len(sink.offsets(stage.topic, 1)) == 160)
+            assert sink.offsets(stage.topic, 1) == list(range(40, 200))
+            assert sink.offsets(stage.topic, 0) == list(range(200))
+
+    asyncio.run(scenario())
+
+
+def test_a_position_that_is_known_in_vain_stops_the_worker(
+    stage: Stage, eventually: Callable[..., Any]
+) -> None:
+    """Known later or at once, it has to be one that the partition has."""
+
+    async def scenario() -> None:
+        stage.admin.create([TopicSpec(stage.topic, 2)])
+        sink = stage.sink()
+        sink.closed = {1}
+        async with sink.running():
+            await eventually(lambda: sink.assigned)
+            await stage.publish(numbered(stage.topic, 1, 0))
+            await eventually(lambda: sink.offsets(stage.topic, 0))
+            with pytest.raises(StateError, match="offset 7"):
+                await sink.app.consumer.take_up({(stage.topic, 1): 7})
+
+    asyncio.run(scenario())
+
+
 def test_nothing_grows_over_many_batches(stage: Stage, eventually: Callable[..., Any]) -> None:
     """Faust's ledger of acknowledgements and gaps stays empty, and no message outlives its batch."""
     topic = stage.topic
