@@ -22,6 +22,10 @@ from streamer.transport.batching import BatchConductor, BatchConsumer, NoProduce
 COMMIT_TIMEOUT_S = 5.0
 PREFETCH_BACKOFF_S = 0.01
 
+FIRST_RECORDS = 100
+"""So many of a partition are taken first: after a start keys are read from the disk at their next payment,
+which takes a second for a thousand payments, and the first answers need not wait for all of them."""
+
 
 def _as_it_is(_tp: TopicPartition, record: Any) -> Any:
     return record
@@ -68,12 +72,15 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._taken = {}
+        self._most = {}
 
     # The assignment whose positions are the store's. Records of any other are aiokafka's guess: never taken.
     _placed: object = None
     _places = 0
     # The offset after the last record taken of each partition, `None` while more are being taken.
     _taken: dict[TopicPartition, int | None]
+    # Of each partition that nothing was taken of since it was placed.
+    _most: dict[TopicPartition, int]
     _waiter: asyncio.Future[None] | None = None
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
@@ -157,7 +164,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 fetched._consumer_record = _as_it_is
             before, self._taken[tp] = self._taken.get(tp), None
             try:
-                taken = await fetcher.fetched_records({tp}, 0, self._ensure_consumer()._max_poll_records)
+                most = self._ensure_consumer()._max_poll_records
+                taken = await fetcher.fetched_records({tp}, 0, min(most, self._most.get(tp, most)))
             except errors.OffsetOutOfRangeError as error:
                 raise position_lost(tp, error.args[0][tp], *(await self._bounds([tp]))[tp]) from error
             except errors.KafkaError as error:
@@ -166,6 +174,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 ) from error
             for taken_tp, records in taken.items():
                 batches[TP(*taken_tp)] = to_records(taken_tp, records)
+                self._most.pop(tp, None)
             self._taken[tp] = batches[tp].offsets[-1] + 1 if tp in batches else before
         return batches
 
@@ -203,10 +212,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         found = await self._inside(positions)
         if place != self._places or not assignment.active:
             return {}
-        self._taken = {}
+        self._taken, self._most = {}, {}
         self._seek_all(found)
         self._placed = assignment
-        return {TP(*tp): position for tp, position in positions.items() if position is not None}
+        return {TP(*tp): position for tp, position in found.items()}
 
     async def _place_more(self, positions: Mapping[tuple[str, int], int | None]) -> dict[TP, int] | None:
         subscription = self._ensure_consumer()._subscription
@@ -234,6 +243,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         for tp, position in positions.items():
             self._ensure_consumer().seek(tp, position)
         self._taken.update(positions)
+        self._most.update(dict.fromkeys(positions, FIRST_RECORDS))
 
     async def _bounds(self, partitions: list[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         consumer = self._ensure_consumer()
