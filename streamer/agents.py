@@ -63,7 +63,7 @@ class Agents:
         self.failure: BaseException | None = None
         self.ended = asyncio.Event()
         self._settled = self._stopping = False
-        self._rebalances = 0
+        self._rebalances = self._asked = 0
         self.assigned = asyncio.Event()
         self.buffer = Buffer(settings.buffers.partition_bytes, batches=BATCHES if shards == 1 else 1)
         self.app = new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
@@ -79,6 +79,7 @@ class Agents:
             shards=shards,
             standbys=settings.state.standbys,
             warm=lambda: dict(opening.warm),
+            ready=lambda: opening.ready,
         )
         others = [topic for topic in partitions if topic not in learning]
         self.app.agent(self._topic(*others), name="payments", concurrency=1)(self._payments)
@@ -190,10 +191,19 @@ class Agents:
                         await self._tick_of(task)
                     if self._settled:
                         self._show()
+                        self._ask()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - a task that dies silently would stop commits
             self.fail(error)
+
+    def _ask(self) -> None:
+        """Have shards that are to come dealt to this worker, now that it has copies of them all; once."""
+        consumer = self.app.consumer
+        coming, ready = frozenset(consumer.coming), self._opening.ready
+        if coming and ready is not None and coming.issubset(ready) and self._asked != self._rebalances:
+            self._asked = self._rebalances
+            consumer.rejoin()
 
     async def _tick_of(self, task: Task) -> None:
         if task.lost:

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 COLLECT_AFTER = (100_000, 20, 20)
 """Objects of many batches: what a batch leaves is freed without the collector, which need not look at it."""
 
+NEXT_TO_NOTHING = 10_000
+"""Records of a changelog that are read in a tenth of a second."""
+
 TELL_EVERY_S = 5.0
 """Between two lines on a restore."""
 
@@ -64,6 +67,8 @@ class Opener:
         self._copies: dict[int, tuple[asyncio.Event, asyncio.Task[Restored | None]]] = {}
         self.warm: dict[int, int] = {}
         """How far the copy of each shard has come."""
+        self.ready: set[int] | None = set() if site.keeps_changelog else None
+        """The shards whose copies miss next to nothing, or cannot be made; `None`: none is made of any."""
 
     async def open(self, shard: int) -> Parts:
         """Bring the state of a shard up to date and put together what works on it."""
@@ -222,6 +227,8 @@ class Opener:
 
         def report(progress: RestoreProgress) -> None:
             self.warm[shard] = progress.reached
+            if progress.left <= NEXT_TO_NOTHING:
+                self._is_ready(shard)
             self._site.metrics.restore(shard, progress.rows, progress.left, progress.seconds_left)
 
         try:
@@ -232,10 +239,17 @@ class Opener:
                 )
         except StreamerError as error:
             log.warning("no copy of shard %s is kept: %s", shard, error)
+            self._is_ready(shard)
             return None
+
+    def _is_ready(self, shard: int) -> None:
+        if self.ready is not None:
+            self.ready.add(shard)
 
     async def _release(self, shard: int) -> None:
         """Let go of a copy; its directory is needed."""
+        if self.ready is not None:
+            self.ready.discard(shard)
         if shard in self._copies:
             stop, following = self._copies.pop(shard)
             stop.set()

@@ -1,7 +1,7 @@
 """The shards that are being opened, beside the stream of others, and whether they are still wanted then."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol
 
 from streamer.parts import Parts
@@ -13,6 +13,10 @@ class Opening(Protocol):
     @property
     def warm(self) -> Mapping[int, int]:
         """How far the copy of each shard has come."""
+
+    @property
+    def ready(self) -> Collection[int] | None:
+        """The shards whose copies miss next to nothing, or cannot be made; `None`: none is made of any."""
 
     async def open(self, shard: int) -> Parts:
         """Bring the state of a shard up to date and put together what works on it."""

@@ -57,6 +57,14 @@ class BatchConsumer(consumer.Consumer):
         """The shards of others that this worker is to keep a copy of."""
         return ()
 
+    @property
+    def coming(self) -> Collection[int]:
+        """Those of `standby` that this worker is given once it has a copy of them and asks to `rejoin`."""
+        return ()
+
+    def rejoin(self) -> None:
+        """Have the shards of the group dealt anew."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._rim = rim_of(self.app)

@@ -86,7 +86,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
         rim = rim_of(self.app)
-        self.assignor = ShardAssignor(rim.shards, rim.standbys, rim.warm)
+        self.assignor = ShardAssignor(rim.shards, rim.standbys, rim.warm, rim.ready)
         return aiokafka.AIOKafkaConsumer(
             client_id=conf.broker_client_id,
             group_id=conf.id,
@@ -177,6 +177,10 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                 self._most.pop(tp, None)
             self._taken[tp] = batches[tp].offsets[-1] + 1 if tp in batches else before
         return batches
+
+    def rejoin(self) -> None:
+        """Ask the group for a rebalance; called from the worker's thread."""
+        self.thread_loop.call_soon_threadsafe(self._ensure_consumer()._coordinator.request_rejoin)
 
     def interrupt(self) -> None:
         """Wake a waiting fetch; called from the worker's thread."""
@@ -338,6 +342,15 @@ class Consumer(BatchConsumer, driver.Consumer):
     def standby(self) -> Collection[int]:
         """The shards of others that this worker is to keep a copy of."""
         return self._thread.assignor.share.standby
+
+    @property
+    def coming(self) -> Collection[int]:
+        """Those of them that this worker is given once it has a copy and asks to `rejoin`."""
+        return self._thread.assignor.share.coming
+
+    def rejoin(self) -> None:
+        """Have the shards of the group dealt anew."""
+        self._thread.rejoin()
 
     def end_offset(self, topic: str, partition: int) -> int | None:
         """Return the next offset there will be, as of the last fetch; `None` if not known here.

@@ -135,7 +135,9 @@ class Rim:
     before the consumer is told to `take_up` it. `commit` replaces Faust's own commit.
     `fail` is told what ends the worker, such as a position that is lost; nothing is delivered after it.
     Partition n of every topic belongs to shard n modulo `shards`, and a shard goes to one worker as a whole;
-    `standbys` others are told to keep a copy of its state, of which `warm` says how far they have come.
+    `standbys` others are told to keep a copy of its state, of which `warm` says how far they have come, and
+    `ready` which of them miss next to nothing: another worker's shard is given to none but those. It answers
+    `None` where there are no copies.
     `security` has aiokafka's names: `security_protocol`, `sasl_*`, `ssl_context`.
     """
 
@@ -149,4 +151,5 @@ class Rim:
     shards: int = 1
     standbys: int = 0
     warm: Callable[[], Mapping[int, int]] = dict
+    ready: Callable[[], Collection[int] | None] = lambda: None
     security: Mapping[str, object] = field(default_factory=dict)

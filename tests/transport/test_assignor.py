@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -63,6 +64,42 @@ def test_no_more_moves_than_a_newcomer_or_a_leaver_makes_necessary(
         assert moved == len(gone.owned)
 
 
+copying = st.builds(
+    Claim,
+    st.dictionaries(shard_numbers, st.integers(1, 9)),
+    st.dictionaries(shard_numbers, st.integers(0, 9)),
+    copies=st.just(value=True),
+    ready=st.lists(shard_numbers, unique=True),
+)
+
+
+@given(st.integers(1, 12), st.dictionaries(st.sampled_from("abcdefg"), copying, min_size=1))
+def test_a_shard_stays_until_there_is_a_copy_where_it_goes(shards: int, members: Mapping[str, Claim]) -> None:
+    """None moves from a member that is there to one without a copy; with all copies they are dealt evenly."""
+    latest: dict[int, tuple[int, str]] = {}
+    for name, claim in sorted(members.items()):
+        for shard, granted in claim.owned.items():
+            latest[shard] = max(latest.get(shard, (0, "")), (granted, name))
+    shares = share_out(shards, members)
+    for name, share in shares.items():
+        for shard in share.active:
+            assert shard not in latest or latest[shard][1] == name or shard in members[name].ready
+        assert set(share.coming) <= set(share.standby)
+        assert not set(share.coming) & set(share.active)
+    then = {
+        name: msgspec.structs.replace(
+            claim, copies=True, ready=list({*members[name].ready, *shares[name].coming} - claim.owned.keys())
+        )
+        for name, claim in after(shares, 1).items()
+    }
+    now = share_out(shards, then)
+    assert not any(share.coming for share in now.values())
+    assert sorted(itertools.chain(*(share.active for share in now.values()))) == list(range(shards))
+    counts = [len(share.active) for share in now.values()]
+    assert max(counts) - min(counts) <= 1
+    assert all(set(shares[name].coming) <= set(share.active) for name, share in now.items())
+
+
 def test_a_lost_shard_goes_to_the_warmest_copy() -> None:
     """The one that has come farthest, if it has room."""
     members = {"a": Claim({0: 1}), "b": Claim({1: 1}, {2: 70}), "c": Claim({}, {2: 900, 3: 5}), "d": Claim()}
@@ -105,6 +142,19 @@ def test_a_leader_learns_from_the_members_who_owns_what() -> None:
     assert rebalance({"a": a, "b": b, "c": c}) == {"a": [], "b": whole, "c": []}
     assert rebalance({"a": a, "c": c}) == {"a": whole, "c": []}
     assert rebalance({"c": c, "a": a, "b": b}) == {"a": whole, "b": [], "c": []}
+
+
+def test_a_member_says_of_which_shards_it_has_a_copy() -> None:
+    """Two shards: the second is told to come, and does once its copy is there."""
+    ready: set[int] = set()
+    a, b = ShardAssignor(2, ready=set), ShardAssignor(2, ready=lambda: ready)
+    both, second = ([(topic, part) for topic in ("outcomes", "payments")] for part in ([0, 1], [1]))
+    assert rebalance({"a": a}) == {"a": both}
+    assert rebalance({"a": a, "b": b}) == {"a": both, "b": []}
+    assert (b.share.standby, b.share.coming) == ([1], [1])
+    ready.add(1)
+    assert rebalance({"a": a, "b": b})["b"] == second
+    assert (b.share.standby, b.share.coming) == ([], [])
 
 
 def test_equal_partitions_of_all_topics_stay_together() -> None:
