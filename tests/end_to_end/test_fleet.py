@@ -56,6 +56,7 @@ def test_a_standby_has_read_nearly_everything_before(broker: str, topic_prefix: 
     plan = FleetPlan(2_000, 0, SEED, partitions=2, standbys=1)
     place = KafkaPlace(broker, topic_prefix, TOPICS, plan.partitions)
     with place.topics(), fleet_of(plan, place, tmp_path) as fleet:
+        fleet.wait_for(lambda: all(len(_owned(fleet, name)) == 1 for name in fleet.workers), "a share each")
         place.spread(storm(plan.payments, SEED).payments)
         fleet.wait_for(lambda: _taken(fleet) >= plan.payments and fleet.lag() == 0.0, "all answers")
         name, (dead,) = "worker-0", _owned(fleet, "worker-0")
