@@ -31,8 +31,8 @@ PATIENCE_S = 3.0
 """Kernels from the cache are ready before; whoever waits longer is told why."""
 
 NOISY = ("faust", "mode", "aiokafka", "kafka", "asyncio")
-TOLD_BY_US = ("aiokafka.producer.sender",)
-"""What these call unexpected is raised to us, and told in one line."""
+TOLD_BY_US = ("aiokafka.producer.sender", "kafka.net")
+"""What these call unexpected is raised to us and told in one line, but for connections that we close."""
 
 
 async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], None]) -> None:
