@@ -69,6 +69,22 @@ def test_a_standby_has_read_nearly_everything_before(broker: str, topic_prefix: 
         assert _restored(other, dead) < plan.payments / 2
 
 
+def test_a_worker_that_is_added_reads_a_state_before_it_has_to_answer(
+    broker: str, topic_prefix: str, tmp_path: Path
+) -> None:
+    """It has read all but a few rows, as a copy, when it is given its shard."""
+    plan = FleetPlan(2_000, 0, SEED, partitions=2, workers=1)
+    place = KafkaPlace(broker, topic_prefix, TOPICS, plan.partitions)
+    with place.topics(), fleet_of(plan, place, tmp_path) as fleet:
+        place.spread(storm(plan.payments, SEED).payments)
+        fleet.wait_for(lambda: _taken(fleet) >= plan.payments and fleet.lag() == 0.0, "all answers")
+        name = fleet.add()
+        fleet.wait_for(lambda: len(_owned(fleet, name)) == 1, "a share")
+        (shard,) = _owned(fleet, name)
+        assert _restored(fleet.workers[name], shard) < plan.payments / 2
+        fleet.wait_for(lambda: len(_owned(fleet, "worker-0")) == 1, "the other share")
+
+
 def test_outcomes_of_another_number_of_partitions(broker: str, topic_prefix: str, tmp_path: Path) -> None:
     """The line tells the partitions of both topics and what to do; the worker does not start."""
     payments = KafkaPlace(broker, topic_prefix, ("payments",), 4)
