@@ -74,9 +74,9 @@ class FleetRun:
     decided: dict[str, float] = field(default_factory=dict)
 
     def pauses(self) -> dict[str, list[float]]:
-        """By event, the longest time from then on in which a partition decided nothing while payments waited.
+        """By event, the longest time in which a partition decided nothing while payments waited.
 
-        Where it began before the next event it is all of this one's, and what is left then is the next one's.
+        It belongs to what happened last before its middle.
         """
         decided = [
             Decided(partition, at, seen)

@@ -46,6 +46,6 @@ def silences(payments: Iterable[Decided]) -> list[Silence]:
 
 
 def longest(found: Sequence[Silence], begin: float, end: float) -> float:
-    """The longest part of a silence that lies after `begin`, of those that began before `end`."""
-    parts = (each.end - max(each.begin, begin) for each in found if each.begin < end and each.end > begin)
-    return round(max(parts, default=0.0), 2)
+    """The longest silence that has its middle between `begin` and `end`: decisions are never without gaps."""
+    lengths = (each.end - each.begin for each in found if begin <= (each.begin + each.end) / 2 < end)
+    return round(max(lengths, default=0.0), 2)

@@ -22,10 +22,9 @@ def test_a_partition_of_its_own_is_silent_though_others_decide() -> None:
     assert longest(silences(busy + quiet), 0.0, 10.0) == 6.05
 
 
-def test_a_pause_belongs_to_what_happened_before_it_and_counts_from_there() -> None:
-    """One of 4 s, from 3 to 7: an event at 1 has all of it, one at 5 what is left, one at 8 nothing."""
-    found = [Silence(3.0, 7.0)]
-    assert [longest(found, begin, begin + 3.0) for begin in (1.0, 5.0, 8.0)] == [4.0, 2.0, 0.0]
+def test_a_pause_belongs_to_what_happened_last_before_its_middle() -> None:
+    """One from 2.9 to 7: an event at 3 has all of it, those at 1 and at 6 nothing."""
+    assert [longest([Silence(2.9, 7.0)], *at) for at in ((1.0, 3.0), (3.0, 6.0), (6.0, 9.0))] == [0, 4.1, 0]
 
 
 def test_what_is_seen_at_once_is_one_answer() -> None:
