@@ -273,7 +273,7 @@ class Agents:
                 for shard, task in list(self._tasks.items()):
                     if task.lost or shard not in wanted:
                         await self._end(shard)
-                self._share()
+                self._keep()
                 begun = [self._openings.begin(shard) for shard in sorted(wanted - self._tasks.keys())]
                 if begun and self._shards == 1:
                     await asyncio.wait(begun)
@@ -304,7 +304,7 @@ class Agents:
             await self._close(task)
             return
         self._tasks[shard] = task
-        self._share()
+        self._keep()
         if self._tasks.keys() == self._openings.wanted:
             self._opening.settle()
         places = [
@@ -330,10 +330,10 @@ class Agents:
             raise
         return task
 
-    def _share(self) -> None:
-        """Tell each shard how many there are."""
+    def _keep(self) -> None:
+        """Tell each shard that it is still ours."""
         for task in self._tasks.values():
-            task.beside(len(self._tasks))
+            task.keep()
 
     async def _end(self, shard: int) -> None:
         await self._close(self._tasks.pop(shard))

@@ -67,8 +67,9 @@ class Committer:
         self.exists: Callable[[str], bool] = lambda _: True
         """Whether a topic is still there: a broker has a transaction wait that has offsets of another one."""
         self.committed = asyncio.Condition()
-        self.shards = 1
-        """So many shards the worker has; each commits so much less often, so that all do as often as one."""
+        self._rarer = min(parts.shards, MOST_RARER)
+        """Each of several shards commits so much less often, so that all do as often as one: a commit costs
+        the broker a transaction, whichever worker the shard is at."""
 
     async def answer(self, answer: Answer) -> None:
         """Hand the answers of one batch to the log and commit if it is time."""
@@ -98,10 +99,9 @@ class Committer:
             return
         settings = self._settings
         waited = (self._clock() - self._last) * 1000.0
-        rarer = min(self.shards, MOST_RARER)
-        rows = settings.max_dirty_rows * rarer
+        rows = settings.max_dirty_rows * self._rarer
         # In transactions readers wait for the commit, those of the next stage too: it is due at its time.
-        patience = 1 if self._transactions is not None else rarer
+        patience = 1 if self._transactions is not None else self._rarer
         if waited >= settings.interval_ms * patience or self._engine.waiting_rows >= rows:
             self._start()
 

@@ -160,6 +160,7 @@ class Opener:
             transactions,
             unguarded=changelog is None and not site.connection.embedded,
             group=job.group if in_transactions else "",
+            shards=site.shards,
         )
 
     def _engine(self, store: Store, shard: int) -> Engine | Shard:

@@ -33,6 +33,8 @@ class Parts:
     """Whether another worker could go on with the partitions and nothing would tell."""
     group: str = ""
     """The consumer group whose offsets are committed with the outputs, where these go in transactions too."""
+    shards: int = 1
+    """Those of the job, this one among them."""
 
     @property
     def in_transactions(self) -> bool:

@@ -93,9 +93,8 @@ class Task:
         await self._committer.resume()
         self._learner = asyncio.ensure_future(self._learn_in_turn())
 
-    def beside(self, shards: int) -> None:
-        """A rebalance is over: the worker has so many shards now, this one among them."""
-        self._committer.shards = shards
+    def keep(self) -> None:
+        """A rebalance is over, and the partitions are still ours."""
         self._ours = True
 
     async def revoke(self) -> None:

@@ -140,7 +140,7 @@ def test_a_crash_repeats_no_rejection_and_loses_none(place: Place, point: str) -
         async with place.owner() as one:
             await place.feed(one)
             await one.revoke()  # payments are committed: the fault strikes where outcomes are taken in
-            one.beside(1)
+            one.keep()
             faults.arm(f"{point}:1:fail")
             with pytest.raises(StreamerError, match=point):
                 await one.hand_over()
@@ -178,7 +178,7 @@ def test_who_keeps_its_partitions_over_a_rebalance_answers_once(place: Place) ->
             await one.revoke()
             await one.hand_over()
             assert place.refused == []  # another worker may have them now
-            one.beside(1)
+            one.keep()
             await place.feed(one)
             await one.hand_over()
             assert place.refused == REFUSED

@@ -3,11 +3,11 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from aiokafka import AIOKafkaProducer, errors
+from aiokafka import AIOKafkaProducer, TopicPartition, errors
 
 from streamer.batch import Headers, Outgoing
 from streamer.errors import ConfigError, StreamerError
@@ -77,25 +77,23 @@ class KafkaPublisher:
             raise self._no_start(error) from error
 
     async def send(self, outgoing: Outgoing) -> Awaitable[Delivered]:
-        """Hand records over in order; waits only while the partition still holds a batch that has not left.
+        """Hand records over in order; waits only while the partition still holds a full batch.
 
-        Raises `StreamerError` before anything is handed over if a record does not fit into a batch.
+        Records join the batch of their partition that has not left yet: batches, not records, are what costs
+        a broker. Raises `StreamerError` before anything is handed over if a record does not fit into a batch.
         """
         if self._failure is not None:
             raise self._failure
         deliveries: list[tuple[int, Awaitable[Any]]] = []
         try:
             async with asyncio.timeout(self._settings.delivery_timeout_s):
-                parts = [
-                    (partition, list(self._batches(part)))
-                    for partition, part in await self._by_partition(outgoing)
-                ]
-                for partition, batches in parts:
+                parts = await self._by_partition(outgoing)
+                for _, part in parts:
+                    self._check_sizes(part)
+                for partition, part in parts:
                     # aiokafka lets a newcomer overtake who waits for the batch before to leave.
                     async with self._turns[outgoing.topic, partition]:
-                        for batch in batches:
-                            sent = await self._producer.send_batch(batch, outgoing.topic, partition=partition)
-                            deliveries.append((batch.record_count(), sent))
+                        deliveries += await self._hand_on(TopicPartition(outgoing.topic, partition), part)
         except (errors.KafkaError, TimeoutError) as error:
             raise self._failed(f"records for topic {outgoing.topic}", error) from error
         delivered = asyncio.ensure_future(self._confirmed(outgoing.topic, deliveries))
@@ -175,26 +173,41 @@ class KafkaPublisher:
             parts[partition].append(key, value, headers)
         return list(parts.items())
 
-    def _batches(self, part: Outgoing) -> Iterator[Any]:
+    async def _hand_on(self, place: TopicPartition, part: Outgoing) -> list[tuple[int, Awaitable[Any]]]:
+        """Put the records into batches of their partition: where in each they end, and its delivery."""
         now = int(time.time() * 1000)
-        batch = self._producer.create_batch()
+        deliveries: list[tuple[int, Awaitable[Any]]] = []
+        batch, delivery = self._not_left(place)
         append = batch.append
-        empty = True
         for key, value, headers in zip(part.keys, part.values, part.headers, strict=True):
             listed = list(headers)
-            if empty or append(timestamp=now, key=key, value=value, headers=listed) is None:
+            if append(timestamp=now, key=key, value=value, headers=listed) is None:
+                if batch.record_count():
+                    deliveries.append((batch.record_count(), delivery or await self._send_batch(batch, place)))
                 # The first record of a batch is taken whatever its size.
                 self._check_size(part.topic, key, value, headers)
-                if not empty:
-                    batch.close()
-                    yield batch
-                    batch = self._producer.create_batch()
-                    append = batch.append
+                batch, delivery = self._producer.create_batch(), None
+                append = batch.append
                 append(timestamp=now, key=key, value=value, headers=listed)
-                empty = False
-        if not empty:
-            batch.close()
-            yield batch
+        if batch.record_count():
+            deliveries.append((batch.record_count(), delivery or await self._send_batch(batch, place)))
+        return deliveries
+
+    def _not_left(self, place: TopicPartition) -> tuple[Any, Awaitable[Any] | None]:
+        """The batch of a partition that waits to be sent and has room, with its delivery; else a new one."""
+        waiting = self._producer._message_accumulator._batches.get(place)  # noqa: SLF001 - no public way
+        if waiting and not waiting[-1]._builder.closed():  # noqa: SLF001 - no public way
+            return waiting[-1]._builder, asyncio.shield(waiting[-1].future)  # noqa: SLF001 - no public way
+        return self._producer.create_batch(), None
+
+    async def _send_batch(self, batch: Any, place: TopicPartition) -> Awaitable[Any]:
+        sent: Awaitable[Any] = await self._producer.send_batch(batch, place.topic, partition=place.partition)
+        return sent
+
+    def _check_sizes(self, part: Outgoing) -> None:
+        if max(map(len, filter(None, part.values)), default=0) > self._settings.max_batch_size // 2:
+            for key, value, headers in zip(part.keys, part.values, part.headers, strict=True):
+                self._check_size(part.topic, key, value, headers)
 
     def _check_size(self, topic: str, key: bytes | None, value: bytes | None, headers: Headers) -> None:
         limit = self._settings.max_batch_size - _OVERHEAD
