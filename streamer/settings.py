@@ -151,8 +151,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     embedded log the records that a commit covers are forced before it is stored, whatever the interval; on
     Kafka that is the brokers' affair, and a state that stands ahead of its topic is refused at the start.
 
-    A worker with several shards commits each of them so much less often, up to 8 times; in transactions, for
-    which readers wait, the interval stays and only `max_dirty_rows` grows with them.
+    Each of several shards commits so much less often, up to 8 times, whichever worker has it; in
+    transactions, for which readers wait, the interval stays and only `max_dirty_rows` grows with them.
     """
 
     interval_ms: Annotated[int, Note("longest time between two commits", "ms", low=1)] = 50

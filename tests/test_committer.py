@@ -119,14 +119,14 @@ class Bench:
         self.now[0] += seconds
 
 
-def bench_on(store: Store) -> Bench:
-    """A bench on a store."""
+def bench_on(store: Store, shards: int = 1) -> Bench:
+    """A bench on a store, of a job of so many shards."""
     engine = Engine(TOPOLOGY, store, SETTINGS)
     learning = Learning(TOPOLOGY, store, SETTINGS, engine.identify)
     publisher = Slow()
     failures: list[BaseException] = []
     now = [100.0]
-    parts = Parts(engine, learning, store, publisher, Metrics(), SETTINGS)
+    parts = Parts(engine, learning, store, publisher, Metrics(), SETTINGS, shards=shards)
     committer = Committer(parts, failures.append, lambda: now[0])
     return Bench(store, engine, publisher, committer, failures, [], now)
 
@@ -227,6 +227,29 @@ def test_a_commit_is_begun_by_time_or_by_rows(bench: Bench) -> None:
         assert bench.stored == 102
 
     run(scenario)
+
+
+@pytest.mark.parametrize(("shards", "rarer"), [(1, 1), (4, 4), (8, 8), (64, 8)])
+def test_each_of_several_shards_commits_less_often(tmp_path: Path, shards: int, rarer: int) -> None:
+    """By time and by rows, so many times, whatever worker the others are at; there is an end to it."""
+
+    async def scenario(bench: Bench) -> None:
+        bench.publisher.at_once = True
+        bench.tick(0.05 * rarer - 0.001)
+        await bench.answer()
+        await turns()
+        assert bench.stored == 0
+        bench.tick(0.002)
+        bench.committer.start_if_due()
+        await turns()
+        assert bench.stored == 1
+        await bench.answer(100 * rarer)  # of which each is a row or more
+        await turns()
+        assert bench.stored == 1 + 100 * rarer
+
+    with Store.open(tmp_path / "state") as store:
+        bench = bench_on(store, shards)
+        run(lambda: scenario(bench))
 
 
 def test_rejections_and_other_records_are_waited_for(bench: Bench) -> None:

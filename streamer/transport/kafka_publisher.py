@@ -183,7 +183,9 @@ class KafkaPublisher:
             listed = list(headers)
             if append(timestamp=now, key=key, value=value, headers=listed) is None:
                 if batch.record_count():
-                    deliveries.append((batch.record_count(), delivery or await self._send_batch(batch, place)))
+                    deliveries.append(
+                        (batch.record_count(), delivery or await self._send_batch(batch, place))
+                    )
                 # The first record of a batch is taken whatever its size.
                 self._check_size(part.topic, key, value, headers)
                 batch, delivery = self._producer.create_batch(), None

@@ -11,6 +11,8 @@ from typing import Any
 import aiokafka
 import pytest
 from aiokafka.partitioner import DefaultPartitioner, murmur2
+from aiokafka.protocol.fetch import FetchRequest
+from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka import TopicPartition
@@ -20,6 +22,7 @@ from streamer.batch import Outgoing
 from streamer.errors import ConfigError, StateError, StreamerError
 from streamer.partitioning import murmur2_many, partitions_of
 from streamer.transport import kafka
+from streamer.transport.changelog_reader import ChangelogReader, ReaderSettings
 from streamer.transport.kafka_admin import KafkaAdmin
 from streamer.transport.kafka_publisher import KafkaPublisher, PublisherSettings
 from streamer.transport.seam import Buffer, TopicSpec
@@ -117,6 +120,67 @@ def test_a_record_too_large_is_refused_before_anything_is_sent(stage: Stage) -> 
         asyncio.run(stage.publish(outgoing, size=1024))
     assert stage.admin.end_offsets(stage.topic) == {0: 0}
     assert stage.admin.missing([stage.topic, stage.other]) == {stage.other}
+
+
+async def batches_of(stage: Stage) -> list[list[tuple[bytes, bytes]]]:
+    """The batches that partition 0 keeps, of keys and values."""
+    size = 1 << 20
+    async with ChangelogReader(ReaderSettings([stage.broker], stage.topic, 0)) as reader:
+        answer = await reader._ask(FetchRequest(0, 1, size, 0, [(stage.topic, [(0, 0, size)])]))
+    records = MemoryRecords(answer[-1])
+    found = []
+    while records.has_next():
+        found.append([(record.key, record.value) for record in records.next_batch()])
+    return found
+
+
+@pytest.mark.kafka
+def test_records_join_the_batch_that_has_not_left(stage: Stage) -> None:
+    """Sent one by one they go in few batches, in order, and each delivery says where its own records end."""
+    stage.admin.create([TopicSpec(stage.topic)])
+
+    async def scenario() -> tuple[list[int], list[list[tuple[bytes, bytes]]]]:
+        publisher = KafkaPublisher(PublisherSettings([stage.broker]))
+        await publisher.start()
+        try:
+            sent = [
+                await publisher.send(Outgoing(stage.topic, 0, [None], [b"%d" % number], [()]))
+                for number in range(100)
+            ]
+            ends = [(await delivered)[stage.topic, 0] for delivered in sent]
+        finally:
+            await publisher.stop()
+        return ends, await batches_of(stage)
+
+    ends, batches = asyncio.run(scenario())
+    values = [value for batch in batches for _, value in batch]
+    assert values == [b"%d" % number for number in range(100)]
+    assert len(batches) < 10
+    assert ends == list(range(1, 101))
+
+
+@pytest.mark.kafka
+def test_a_full_batch_is_followed_by_the_next(stage: Stage) -> None:
+    """What no longer fits into the batch that waits begins another, and nothing is lost or turned around."""
+    stage.admin.create([TopicSpec(stage.topic)])
+    parts = [Outgoing(stage.topic, 0) for _ in range(60)]
+    for number in range(600):
+        parts[number // 10].append(b"%d" % number, b"x" * (number % 7 * 20))
+
+    async def scenario() -> tuple[list[int], list[list[tuple[bytes, bytes]]]]:
+        publisher = KafkaPublisher(PublisherSettings([stage.broker], max_batch_size=1024))
+        await publisher.start()
+        try:
+            # At once, as several shards send.
+            sent = await asyncio.gather(*(publisher.send(part) for part in parts))
+            ends = [(await delivered)[stage.topic, 0] for delivered in sent]
+        finally:
+            await publisher.stop()
+        return ends, await batches_of(stage)
+
+    ends, batches = asyncio.run(scenario())
+    assert [key for batch in batches for key, _ in batch] == [b"%d" % number for number in range(600)]
+    assert ends == list(range(10, 610, 10))
 
 
 def holes(offsets: list[int]) -> list[int]:
