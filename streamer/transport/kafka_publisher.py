@@ -12,7 +12,7 @@ from aiokafka import AIOKafkaProducer, TopicPartition, errors
 from streamer.batch import Headers, Outgoing
 from streamer.errors import ConfigError, StreamerError
 from streamer.partitioning import partitions_of
-from streamer.transport.seam import Delivered
+from streamer.transport.seam import Delivered, unasked
 
 # Lengths, offsets and flags of a record and the header of its batch take less than this.
 _OVERHEAD = 128
@@ -99,7 +99,7 @@ class KafkaPublisher:
         delivered = asyncio.ensure_future(self._confirmed(outgoing.topic, deliveries))
         self._under_way.add(delivered)
         delivered.add_done_callback(self._under_way.discard)
-        return delivered
+        return unasked(delivered)
 
     async def stop(self) -> None:
         """Wait for what is under way, then disconnect."""

@@ -10,7 +10,7 @@ from aiokafka import TopicPartition, errors
 from streamer.batch import Outgoing
 from streamer.errors import ConfigError, Fenced, StreamerError
 from streamer.transport.kafka_publisher import KafkaPublisher, PublisherSettings
-from streamer.transport.seam import Delivered
+from streamer.transport.seam import Delivered, unasked
 
 TIMEOUT_MS = 60_000
 """After so long the broker aborts an open transaction, and fences its producer."""
@@ -66,7 +66,7 @@ class KafkaTransactions(KafkaPublisher):
         if self._failure is not None:
             raise self._failure
         held = None in self._queue or self._room.locked()
-        one = _Send(outgoing, asyncio.get_running_loop().create_future())
+        one = _Send(outgoing, unasked(asyncio.get_running_loop().create_future()))
         if held:
             await self._room.acquire()
             one.delivered.add_done_callback(lambda _: self._room.release())

@@ -1,5 +1,6 @@
 """What a log must offer to the live rim: batches in, batches out, positions, topics."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,6 +21,17 @@ class TopicSpec:
     compacted: bool = False
     config: Mapping[str, str] = field(default_factory=dict)
     """More of its configuration, in Kafka's names; the embedded log has none."""
+
+
+def unasked(delivery: asyncio.Future[Delivered]) -> asyncio.Future[Delivered]:
+    """The same; if it fails nobody need ask about it, since every later call of its publisher raises too."""
+
+    def ask(done: asyncio.Future[Delivered]) -> None:
+        if not done.cancelled():
+            done.exception()
+
+    delivery.add_done_callback(ask)
+    return delivery
 
 
 class Publisher(Protocol):

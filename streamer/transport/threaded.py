@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 from streamer.batch import Outgoing
 from streamer.errors import StreamerError
-from streamer.transport.seam import Delivered, Transactions
+from streamer.transport.seam import Delivered, Transactions, unasked
 
 Answer = TypeVar("Answer")
 
@@ -68,7 +68,7 @@ class ThreadedTransactions:
 
     async def send(self, outgoing: Outgoing) -> Awaitable[Delivered]:
         """As `Transactions.send`."""
-        return asyncio.wrap_future(await self._thread.call(self._send(outgoing)))
+        return unasked(asyncio.wrap_future(await self._thread.call(self._send(outgoing))))
 
     def seal(self) -> None:
         """As `Transactions.seal`."""
