@@ -80,7 +80,7 @@ class Task:
         self._upstream = upstream
         self._progress = asyncio.Event()
         self._last_handover = time.monotonic()
-        self._stopping = False
+        self._stopping = self._stopped = False
         self.lost = False
         self._ours = True
         self._revocations = 0
@@ -105,7 +105,8 @@ class Task:
         self._revocations += 1
         self._ours = False
         async with self._committer.gate:
-            await self._committer.commit()
+            if not self._stopped:
+                await self._committer.commit()
 
     async def finish(self) -> None:
         """Commit everything; the next start has nothing to do again. No batch is answered after this."""
@@ -124,7 +125,10 @@ class Task:
         if self._learner is not None:
             self._outcomes.put_nowait((-1, 0, _NOTHING))
             await asyncio.wait([self._learner])
-        await self._committer.stop()
+        async with self._committer.gate:
+            # A rebalance that waits for the gate would commit to a store that is closed.
+            self._stopped = True
+            await self._committer.stop()
         for topic, partitions in self._partitions.items():
             for partition in partitions:
                 self.parts.metrics.unassigned(topic, partition)

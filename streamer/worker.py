@@ -42,8 +42,15 @@ async def serve(site: Site, stop: asyncio.Event, on_agents: Callable[[Agents], N
         PATIENCE_S, log.warning, ("compiling kernels, once on this machine: half a minute",)
     )
     telling.start()
-    warm_up()
-    telling.cancel()
+    try:
+        warm_up()
+    except OSError as error:
+        raise StreamerError(
+            f"Compiled kernels cannot be kept: {error}; make room in the user's cache directory, or name"
+            " another one with NUMBA_CACHE_DIR"
+        ) from error
+    finally:
+        telling.cancel()
     gc.freeze()  # all that was imported stays: to look through it takes the collector 0.2 s
     topics = job.settings.topics.resolved
     learning, upstream = [topics.outcomes], None

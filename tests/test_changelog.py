@@ -241,15 +241,17 @@ def test_a_fill_that_was_torn_begins_again(shard: Shard, tmp_path: Path) -> None
 
 
 KILLED = """
-import asyncio, os, signal, sys
+import asyncio, os, signal, sys, time
 from pathlib import Path
 from tests.changelogs import DAY_MS, ChangelogReader, ReaderSettings, Restorer
 
 async def restore(broker, topic, path):
     def report(progress):
         # Once one file of it is whole on the disk, since there is a second; and not all.
-        if len(list(path.glob("*.sst"))) > 1 and progress.left:
-            os.kill(os.getpid(), signal.SIGKILL)
+        while progress.left < progress.rows:
+            if len(list(path.glob("*.sst"))) > 1:
+                os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(0.01)
     async with ChangelogReader(ReaderSettings([broker], topic, 0, fetch_bytes=1 << 20)) as reader:
         await Restorer(reader, path, DAY_MS, report).restore()
 

@@ -186,3 +186,18 @@ def test_who_keeps_its_partitions_over_a_rebalance_answers_once(place: Place) ->
 
     asyncio.run(scenario())
     assert place.refused == REFUSED
+
+
+def test_a_rebalance_beside_a_stop_leaves_a_closed_state_alone(place: Place) -> None:
+    """It waits for the commit that is under way, and by then there is nothing to commit to."""
+
+    async def scenario() -> None:
+        async with place.owner() as task:
+            await place.feed(task)
+            stored = positions_of(task.parts.store.progress)
+            await task.stop()
+            await task.parts.close()
+            await task.revoke()
+            assert positions_of(task.parts.store.progress) == stored
+
+    asyncio.run(scenario())

@@ -2,7 +2,13 @@
 
 from typing import Final
 
-_TROUBLES: Final = ("Permission denied", "Read-only file system", "No space left on device", "Too many open")
+_TROUBLES: Final = (
+    "Permission denied",
+    "Read-only file system",
+    "No space left on device",
+    "File too large",
+    "Too many open",
+)
 
 
 def trouble_in(message: str) -> str | None:

@@ -1,5 +1,7 @@
 """Opens the RocksDB database of a state directory, or says in one line why it cannot be used."""
 
+import contextlib
+import os
 import re
 import secrets
 from pathlib import Path
@@ -10,7 +12,6 @@ from rocksdict import (
     BlockBasedOptions,
     Cache,
     DBCompressionType,
-    Env,
     MemtableFactory,
     Options,
     Rdict,
@@ -34,6 +35,9 @@ _OURS = re.compile(
 _CONFIG = "rocksdict-config.json"
 _DATA = (".log", ".sst")
 _MIB = 1 << 20
+_NICE = 5
+"""A third of what the stream gets."""
+
 _READS = 10
 """How often a directory is tried to be read that changes meanwhile."""
 
@@ -164,7 +168,9 @@ def _unusable(path: Path, cause: str) -> str:
 
 def _database(path: Path, options: Options, access: AccessType | None = None) -> Rdict:
     # Without the second mention rocksdict takes most options from the file that the last process left.
-    return Rdict(str(path), options, {"default": options}, access or AccessType.read_write())
+    database = Rdict(str(path), options, {"default": options}, access or AccessType.read_write())
+    _let_give_way()
+    return database
 
 
 def _filled(options: Options) -> Options:
@@ -174,16 +180,16 @@ def _filled(options: Options) -> Options:
     return options
 
 
-def _background() -> Env:
-    """Threads that write and merge tables while the stream does not want the processor.
+def _let_give_way() -> None:
+    """Have the threads that write and merge tables give way to the stream where they share a core with it.
 
-    Otherwise they halve its speed for a tenth of a second at each table where both have one core. When all
-    tables in memory are full the stream waits for them, so they get their time.
+    They halve its speed for a tenth of a second at each table otherwise. Not RocksDB's own low priority: on a
+    busy machine the stream would wait for its tables. Where there is no /proc, nothing changes.
     """
-    env = Env()
-    env.lower_thread_pool_cpu_priority()
-    env.lower_high_priority_thread_pool_cpu_priority()
-    return env
+    for thread in Path("/proc/self/task").glob("*"):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if (thread / "comm").read_text().startswith("rocksdb:"):
+                os.setpriority(os.PRIO_PROCESS, int(thread.name), _NICE)
 
 
 def _options() -> Options:
@@ -202,7 +208,6 @@ def _options() -> Options:
     options.set_compression_type(DBCompressionType.lz4())
     options.set_compression_per_level([DBCompressionType.none(), *[DBCompressionType.lz4()] * 6])
     options.set_max_background_jobs(2)
-    options.set_env(_background())
     options.set_keep_log_file_num(4)
     options.set_stats_dump_period_sec(0)
     options.set_stats_persist_period_sec(0)

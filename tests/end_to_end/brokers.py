@@ -1,5 +1,7 @@
 """A broker of a test's own: one that it stops and starts, or that has other properties."""
 
+import os
+import random
 import shutil
 import socket
 import subprocess
@@ -12,6 +14,22 @@ from .worker import DEADLINE_S
 SCRIPT = Path(__file__).parents[2] / "scripts" / "kafka"
 
 
+def _free_port() -> int:
+    """One whose neighbour, which the controller takes, is free too; below those that clients are given."""
+    taken = Path("/proc/sys/net/ipv4/ip_local_port_range")
+    first = int(taken.read_text().split()[0]) if taken.exists() else 32_768
+    draws = random.Random(os.getpid())
+    while True:
+        port = draws.randrange(first // 2, first - 1)
+        with socket.socket() as one, socket.socket() as other:
+            try:
+                one.bind(("localhost", port))
+                other.bind(("localhost", port + 1))
+            except OSError:
+                continue
+        return port
+
+
 class OwnBroker:
     """A broker in a directory, on a free port, with `properties` such as `num.partitions=3`."""
 
@@ -21,9 +39,7 @@ class OwnBroker:
             pytest.skip(
                 "a broker of its own needs Java, and Maven with Kafka in its cache; see scripts/kafka"
             )
-        with socket.socket() as one:
-            one.bind(("localhost", 0))
-            self._port = one.getsockname()[1]
+        self._port = _free_port()
         self._directory = directory
         self._properties = properties
         self.server = f"localhost:{self._port}"

@@ -17,6 +17,7 @@ def test_a_full_disk_stops_the_worker(
     kind: str, make_place: MakePlace, make_run: MakeRun, sent: list[Sent], tmp_path: Path
 ) -> None:
     """Exit status 1 and one line that names the directory and the remedy; nothing is lost."""
+    undisturbed = make_run(kind)  # first, so that the kernels are compiled: they are kept on that disk too
     place = make_place(kind)
     place.send(sent)
     arguments = [sys.executable, "-m", "streamer", *command(place, tmp_path / "state", "full")]
@@ -37,7 +38,6 @@ def test_a_full_disk_stops_the_worker(
     ) as again:
         again.wait_caught_up(place.prefix)
         assert again.stop() == 0
-    undisturbed = make_run(kind)
     for topic in OUTPUTS:
         once = dict.fromkeys(unnamed(got, place.prefix) for got in place.read(topic))
         wanted = dict.fromkeys(unnamed(got, undisturbed.place.prefix) for got in undisturbed.answers[topic])

@@ -89,10 +89,15 @@ class Worker:
         self.process.kill()
         self.process.wait(DEADLINE_S)
 
-    def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Wait until something holds; raises AssertionError for a worker that ends, or takes too long."""
-        deadline = time.monotonic() + DEADLINE_S
+    def wait_for(self, condition: Callable[[], bool], progress: Callable[[], object] = lambda: None) -> None:
+        """Wait until something holds; raises AssertionError for a worker that ends, or takes too long.
+
+        It may take as long as it likes while what `progress` answers changes.
+        """
+        deadline, before = time.monotonic() + DEADLINE_S, progress()
         while not condition():
+            if (now := progress()) != before:
+                deadline, before = time.monotonic() + DEADLINE_S, now
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise AssertionError(
                     f"expected a worker at work, got exit status {self.process.returncode}: {self.stderr}"

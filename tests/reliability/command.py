@@ -186,8 +186,12 @@ def table(found: Mapping[str, Figures]) -> str:
 def _whole(found: Mapping[str, Figures], name: str, rows: list[tuple[str, str]]) -> Figures | None:
     """The figures of a part; one that failed has a row that says so."""
     one = found.get(name)
-    if one is not None and "error" in one:
-        rows.append((name, "not measured: " + " ".join(one["error"].split())[:200]))
+    if one is None:
+        return None
+    failures = one.get("failures") or []
+    if "error" in one or (failures and one.get("missing") is None):
+        wrong = one.get("error") or "; ".join(failures)
+        rows.append((name, "not measured: " + " ".join(wrong.split())[:200]))
         return None
     return one
 

@@ -108,7 +108,7 @@ def torture(
         tell(run.struck[-1])
     env = environment(place.prefix, **_settings(plan, draws))
     with running(arguments, env, directory / "stderr") as worker:
-        worker.wait_for(lambda: not _is_behind(worker, place))
+        worker.wait_for(lambda: not _is_behind(worker, place), lambda: _lags(worker, place))
         status = worker.stop()
     _check_stderr(worker)
     if status != 0:
@@ -150,11 +150,14 @@ def _batches(plan: Plan) -> list[int]:
 
 
 def _is_behind(worker: Worker, place: Place) -> bool:
-    lags = [
+    return _lags(worker, place) != [0.0, 0.0]
+
+
+def _lags(worker: Worker, place: Place) -> list[float | None]:
+    return [
         worker.metric("streamer_lag_records", topic=f"{place.prefix}{name}")
         for name in ("payments", "outcomes")
     ]
-    return lags != [0.0, 0.0]
 
 
 def _check_stderr(worker: Worker) -> None:
