@@ -55,7 +55,10 @@ def mean_gap(
 
 
 def min_gap(*windows: str, unit: str = "s", where: Where | None = None, name: str | None = None) -> Aggregate:
-    """Least time between consecutive payments; absent where there are fewer than two."""
+    """Least time between consecutive payments; absent where there are fewer than two.
+
+    It has no `delay`: the least gaps are kept up to the newest payment alone.
+    """
     where = check_where("min_gap", where)
     return Aggregate("min_gap", None, check_windows("min_gap", windows), where, None, name, unit)
 

@@ -24,6 +24,7 @@ INTERVALS = (1, 10)
 ROWS = (5, 100, 1_000)
 REDO = (0, 50, 1_000_000)
 MEMORY = ("64KiB", "1GiB")
+AT_LAST = {"BUFFERS_BATCH_MAX_RECORDS": "1000", "STATE_MEMORY_BUDGET": "1GiB"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,8 @@ def torture(
         next(feeding)
         run.struck.append(Struck(kill, as_meant, dead, time.time() * 1_000))
         tell(run.struck[-1])
-    env = environment(place.prefix, **_settings(plan, draws))
+    # What has piled up while others were killed is for one that works at its full speed.
+    env = environment(place.prefix, **_settings(plan, draws) | AT_LAST)
     with running(arguments, env, directory / "stderr") as worker:
         worker.wait_for(lambda: not _is_behind(worker, place), lambda: _lags(worker, place))
         status = worker.stop()
