@@ -247,11 +247,17 @@ from tests.changelogs import DAY_MS, ChangelogReader, ReaderSettings, Restorer
 
 async def restore(broker, topic, path):
     def report(progress):
-        # Once one file of it is whole on the disk, since there is a second; and not all.
-        while progress.left < progress.rows:
+        # Once one file of it is whole on the disk, since there is a second or it grows no more; and not all.
+        if progress.left < progress.rows:
+            time.sleep(0.05)
             if len(list(path.glob("*.sst"))) > 1:
                 os.kill(os.getpid(), signal.SIGKILL)
-            time.sleep(0.01)
+        if progress.left and progress.left * 10 < progress.rows:
+            before, size = -1, 0
+            while not size or before != size:
+                time.sleep(0.5)
+                before, size = size, sum(file.stat().st_size for file in path.glob("*.sst"))
+            os.kill(os.getpid(), signal.SIGKILL)
     async with ChangelogReader(ReaderSettings([broker], topic, 0, fetch_bytes=1 << 20)) as reader:
         await Restorer(reader, path, DAY_MS, report).restore()
 
