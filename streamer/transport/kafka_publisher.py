@@ -1,6 +1,7 @@
 """Publishes batches to Kafka: idempotent, in order per partition, every delivery confirmed or raised."""
 
 import asyncio
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Mapping, Sequence
@@ -41,6 +42,11 @@ class PublisherSettings:
     security: Mapping[str, object] = field(default_factory=dict)
 
 
+def _is_asked(record: logging.LogRecord) -> bool:
+    """Not of a batch that aiokafka failed before it left: it has a future of which nobody is told."""
+    return not (record.exc_info and isinstance(record.exc_info[1], errors.KafkaError))
+
+
 class KafkaPublisher:
     """`streamer.transport.seam.Publisher` on aiokafka; lives on the event loop that starts it.
 
@@ -59,6 +65,7 @@ class KafkaPublisher:
     async def start(self) -> None:
         """Connect; raises `ConfigError` where no broker answers."""
         settings = self._settings
+        logging.getLogger("asyncio").addFilter(_is_asked)
         self._producer = AIOKafkaProducer(
             bootstrap_servers=list(settings.servers),
             acks="all",

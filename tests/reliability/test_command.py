@@ -61,11 +61,11 @@ def test_the_table_names_each_figure_with_its_unit() -> None:
 
 def test_a_part_that_failed_is_told_and_the_others_stay() -> None:
     """In one row, on one line."""
-    ended = {"missing": None, "failures": ["it did not", "come to an end"]}
+    ended = {"missing": None, "failures": 1}
     found = {"state": {"error": "expected a worker\nat work"}, "kafka": {"error": "no broker"}}
     shown = table(found | {"embedded": ended})
     assert shown.splitlines()[2:] == [
-        "| embedded | not measured: it did not; come to an end |",
+        "| embedded | not measured: the torture did not come to its end; run it by itself to see why |",
         "| kafka | not measured: no broker |",
         "| state | not measured: expected a worker at work |",
     ]
