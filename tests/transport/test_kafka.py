@@ -359,6 +359,7 @@ def test_a_partition_is_read_once_its_position_is_known(stage: Stage, eventually
     asyncio.run(scenario())
 
 
+@pytest.mark.kafka
 def test_a_position_that_is_known_in_vain_stops_the_worker(
     stage: Stage, eventually: Callable[..., Any]
 ) -> None:
@@ -378,6 +379,7 @@ def test_a_position_that_is_known_in_vain_stops_the_worker(
     asyncio.run(scenario())
 
 
+@pytest.mark.kafka
 def test_nothing_grows_over_many_batches(stage: Stage, eventually: Callable[..., Any]) -> None:
     """Faust's ledger of acknowledgements and gaps stays empty, and no message outlives its batch."""
     topic = stage.topic
