@@ -308,9 +308,7 @@ class Agents:
         if self._tasks.keys() == self._openings.wanted:
             self._opening.settle()
         places = [
-            (topic, number)
-            for topic, count in self._partitions.items()
-            for number in range(shard, count, self._shards)
+            (topic, number) for topic, numbers in self._partitions_of(shard).items() for number in numbers
         ]
         await self.app.consumer.take_up(self._start_positions(places))
         if self.ready:
@@ -318,9 +316,9 @@ class Agents:
 
     async def _started(self, shard: int, beginning: Beginning) -> Task:
         parts = await self._opening.open(shard)
-        partitions = {topic: range(shard, count, self._shards) for topic, count in self._partitions.items()}
         consumer = self.app.consumer
         failed = partial(self._failed, shard)
+        partitions = self._partitions_of(shard)
         task = Task(parts, consumer, partitions, failed, self._give_back, self._upstream)
         try:
             if beginning.wanted:
@@ -329,6 +327,9 @@ class Agents:
             await self._close(task)
             raise
         return task
+
+    def _partitions_of(self, shard: int) -> dict[str, range]:
+        return {topic: range(shard, count, self._shards) for topic, count in self._partitions.items()}
 
     def _keep(self) -> None:
         """Tell each shard that it is still ours."""

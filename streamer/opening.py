@@ -4,7 +4,7 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from pathlib import Path
 
@@ -67,8 +67,12 @@ class Opener:
         self._copies: dict[int, tuple[asyncio.Event, asyncio.Task[Restored | None]]] = {}
         self.warm: dict[int, int] = {}
         """How far the copy of each shard has come."""
-        self.ready: set[int] | None = set() if site.keeps_changelog else None
+        self._ready: set[int] = set()
+
+    @property
+    def ready(self) -> Collection[int] | None:
         """The shards whose copies miss next to nothing, or cannot be made; `None`: none is made of any."""
+        return self._ready if self._site.keeps_changelog else None
 
     async def open(self, shard: int) -> Parts:
         """Bring the state of a shard up to date and put together what works on it."""
@@ -229,7 +233,7 @@ class Opener:
         def report(progress: RestoreProgress) -> None:
             self.warm[shard] = progress.reached
             if progress.left <= NEXT_TO_NOTHING:
-                self._is_ready(shard)
+                self._ready.add(shard)
             self._site.metrics.restore(shard, progress.rows, progress.left, progress.seconds_left)
 
         try:
@@ -240,17 +244,12 @@ class Opener:
                 )
         except StreamerError as error:
             log.warning("no copy of shard %s is kept: %s", shard, error)
-            self._is_ready(shard)
+            self._ready.add(shard)
             return None
-
-    def _is_ready(self, shard: int) -> None:
-        if self.ready is not None:
-            self.ready.add(shard)
 
     async def _release(self, shard: int) -> None:
         """Let go of a copy; its directory is needed."""
-        if self.ready is not None:
-            self.ready.discard(shard)
+        self._ready.discard(shard)
         if shard in self._copies:
             stop, following = self._copies.pop(shard)
             stop.set()

@@ -1,6 +1,5 @@
 """A broker of a test's own: one that it stops and starts, or that has other properties."""
 
-import os
 import random
 import shutil
 import socket
@@ -18,7 +17,7 @@ def _free_port() -> int:
     """One whose neighbour, which the controller takes, is free too; below those that clients are given."""
     taken = Path("/proc/sys/net/ipv4/ip_local_port_range")
     first = int(taken.read_text().split()[0]) if taken.exists() else 32_768
-    draws = random.Random(os.getpid())
+    draws = random.SystemRandom()  # two brokers must not draw alike: one that is stopped keeps its port
     while True:
         port = draws.randrange(first // 2, first - 1)
         with socket.socket() as one, socket.socket() as other:

@@ -4,7 +4,8 @@ import asyncio
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from streamer.state.store import Store
 
 from .conftest import MakeBroker, MakePlace, command
 from .logs import EmbeddedPlace, KafkaPlace, Sent
-from .worker import environment, running
+from .worker import Worker, environment, running
 
 FIRST = 60
 
@@ -112,6 +113,17 @@ def test_a_topic_deleted_and_created_again(make_place: MakePlace, sent: list[Sen
     assert "start with an empty state directory" in line
 
 
+@contextmanager
+def refusing(place: KafkaPlace, sent: list[Sent], path: Path, *more: str) -> Iterator[Worker]:
+    """A worker that has answered what was sent first, and has to end with status 2 after the block."""
+    place.send(sent[:FIRST])
+    arguments = [*command(place, path / "state"), *more]
+    with running(arguments, environment(place.prefix), path / "e") as worker:
+        worker.wait_caught_up(place.prefix)
+        yield worker
+        assert worker.process.wait(60) == 2, worker.stderr
+
+
 @pytest.mark.kafka
 def test_a_topic_made_anew_while_the_worker_runs(
     make_place: MakePlace, sent: list[Sent], tmp_path: Path
@@ -119,12 +131,9 @@ def test_a_topic_made_anew_while_the_worker_runs(
     """The worker ends with a line that names the topic; it does not read on in other records."""
     place = make_place("kafka")
     assert isinstance(place, KafkaPlace)
-    place.send(sent[:FIRST])
-    with running(command(place, tmp_path / "state"), environment(place.prefix), tmp_path / "e") as worker:
-        worker.wait_caught_up(place.prefix)
+    with refusing(place, sent, tmp_path) as worker:
         administer(place, create_again)
-        assert worker.process.wait(60) == 2, worker.stderr
-        line = worker.stderr.splitlines()[-1]
+    line = worker.stderr.splitlines()[-1]
     # By where it ends or by its id, whichever is noticed first.
     assert f"topic {place.prefix}payments " in line
     assert ("created again (it had id" in line) or (f"cannot be read from offset {FIRST}" in line)
@@ -138,15 +147,12 @@ def test_records_deleted_before_a_worker_that_runs(
     """One that comes too late for them ends with that one line, and with nothing of the frameworks below."""
     place = make_place("kafka")
     assert isinstance(place, KafkaPlace)
-    place.send(sent[:FIRST])
-    with running(command(place, tmp_path / "state"), environment(place.prefix), tmp_path / "e") as worker:
-        worker.wait_caught_up(place.prefix)
+    with refusing(place, sent, tmp_path) as worker:
         before = worker.stderr
         worker.process.send_signal(signal.SIGSTOP)
         place.send(sent[FIRST : FIRST + 40])
         administer(place, delete_below(FIRST + 10))
         worker.process.send_signal(signal.SIGCONT)
-        assert worker.process.wait(60) == 2, worker.stderr
     (told,) = worker.stderr.removeprefix(before).splitlines()
     assert f"partition 0 of topic {place.prefix}payments cannot be read from offset {FIRST}" in told
     assert f"offsets {FIRST} to {FIRST + 9} have been deleted" in told
@@ -164,13 +170,9 @@ def test_a_topic_deleted_while_the_worker_runs(
     # Another broker creates the topic anew, at the first question of a consumer.
     place = KafkaPlace(make_broker("auto.create.topics.enable=false").server, f"{name}-{guarantee}-")
     with place.topics():
-        place.send(sent[:FIRST])
-        arguments = [*command(place, tmp_path / "state"), "--guarantee", guarantee]
-        with running(arguments, environment(place.prefix), tmp_path / "e") as worker:
-            worker.wait_caught_up(place.prefix)
+        with refusing(place, sent, tmp_path, "--guarantee", guarantee) as worker:
             administer(place, delete, name)
-            assert worker.process.wait(60) == 2, worker.stderr
-            lines = worker.stderr.splitlines()
-        assert f"topic {place.prefix}{name} was deleted while it was read" in lines[-1]
+        line = worker.stderr.splitlines()[-1]
+        assert f"topic {place.prefix}{name} was deleted while it was read" in line
         with Store.read(tmp_path / "state") as store:
             assert store.progress.positions[f"{place.prefix}payments"] == {0: FIRST}

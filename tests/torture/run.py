@@ -101,7 +101,7 @@ def torture(
     for kill in kills(plan.kills, plan.segment, plan.points, draws, embedded=embedded):
         env = environment(place.prefix, TESTING_FAULTS=kill.faults, **_settings(plan, draws))
         with running(arguments, env, directory / "stderr") as worker:
-            as_meant = kill.strike(worker, lambda worker: _is_behind(worker, place), plan.segment)
+            as_meant = kill.strike(worker, lambda worker: not Lags(worker, place).look(), plan.segment)
             dead = time.time() * 1_000
         _check_stderr(worker)
         next(feeding)
@@ -110,7 +110,8 @@ def torture(
     # What has piled up while others were killed is for one that works at its full speed.
     env = environment(place.prefix, **_settings(plan, draws) | AT_LAST)
     with running(arguments, env, directory / "stderr") as worker:
-        worker.wait_for(lambda: not _is_behind(worker, place), lambda: _lags(worker, place))
+        lags = Lags(worker, place)
+        worker.wait_for(lags.look, lambda: lags.seen)
         status = worker.stop()
     _check_stderr(worker)
     if status != 0:
@@ -151,15 +152,18 @@ def _batches(plan: Plan) -> list[int]:
     return [size for size in BATCHES if size * MOST_VISITS["answer"] <= plan.segment] or [1]
 
 
-def _is_behind(worker: Worker, place: Place) -> bool:
-    return _lags(worker, place) != [0.0, 0.0]
+class Lags:
+    """How far a worker is behind, of payments and of outcomes; `seen` at the last look."""
 
+    def __init__(self, worker: Worker, place: Place) -> None:
+        self._worker = worker
+        self._topics = [f"{place.prefix}{name}" for name in ("payments", "outcomes")]
+        self.seen: list[float | None] = []
 
-def _lags(worker: Worker, place: Place) -> list[float | None]:
-    return [
-        worker.metric("streamer_lag_records", topic=f"{place.prefix}{name}")
-        for name in ("payments", "outcomes")
-    ]
+    def look(self) -> bool:
+        """Whether it has worked off all there is."""
+        self.seen = [self._worker.metric("streamer_lag_records", topic=topic) for topic in self._topics]
+        return self.seen == [0.0, 0.0]
 
 
 def _check_stderr(worker: Worker) -> None:
