@@ -154,7 +154,7 @@ class KafkaPlace:
         configs = {"retention.ms": "-1", "max.message.bytes": str(MAX_BYTES)}
         await admin.start()
         try:
-            await admin.create_topics(
+            answer = await admin.create_topics(
                 [
                     NewTopic(
                         f"{self.prefix}{name}",
@@ -165,6 +165,9 @@ class KafkaPlace:
                     for name in self.made
                 ]
             )
+            refused = [error for error in answer.topic_errors if error[1]]
+            if refused:  # the client tells of it in no other way
+                raise AssertionError(f"expected topics to be created, got {refused}")
         finally:
             await admin.close()
 
