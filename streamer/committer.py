@@ -64,8 +64,6 @@ class Committer:
         self._stale_group = self._unsynced = False
         self.gate = asyncio.Lock()
         self.group_commit: GroupCommit | None = None
-        self.exists: Callable[[str], bool] = lambda _: True
-        """Whether a topic is still there: a broker has a transaction wait that has offsets of another one."""
         self.committed = asyncio.Condition()
         self._rarer = min(parts.shards, MOST_RARER)
         """Each of several shards commits so much less often, so that all do as often as one: a commit costs
@@ -244,10 +242,7 @@ class Committer:
 
     def _group_offsets(self, writes: WriteSet) -> Mapping[Position, int] | None:
         """The offsets that become visible with the outputs, where these go in transactions."""
-        if self._transactions is None:
-            return None
-        reached = positions_of(writes.progress)
-        return {position: offset for position, offset in reached.items() if self.exists(position[0])}
+        return None if self._transactions is None else positions_of(writes.progress)
 
     async def _confirm(self, deliveries: list[Awaitable[Delivered]]) -> list[Delivered]:
         """Wait until all are delivered; raises `StreamerError` where one is not.

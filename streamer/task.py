@@ -35,9 +35,6 @@ class Inputs(Protocol):
     def end_offset(self, topic: str, partition: int) -> int | None:
         """The next offset there will be; `None` if it is not known yet."""
 
-    def topic_partitions(self, topic: str) -> int | None:
-        """How many partitions a topic has; `None` where there is no such topic, as far as is known."""
-
 
 class Upstream(Protocol):
     """Where payments are before this task decides them, if that is not their own topic."""
@@ -74,7 +71,6 @@ class Task:
         self._partitions = partitions
         self._topics = parts.settings.topics.resolved
         self._committer = Committer(parts, on_failure)
-        self._committer.exists = lambda topic: inputs.topic_partitions(topic) is not None
         self._on_failure = on_failure
         self._done = done
         self._upstream = upstream

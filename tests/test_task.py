@@ -62,10 +62,6 @@ class Place:
         """As `Inputs` says."""
         return self.log.end_offset(topic, partition)
 
-    def topic_partitions(self, topic: str) -> int | None:
-        """As `Inputs` says."""
-        return len(self.log.end_offsets(topic))
-
     async def feed(self, task: Task) -> None:
         """Give a task what it has not stored yet, and wait until it has worked it off."""
         for topic, work in (("payments", task.answer), ("outcomes", task.learn_from)):

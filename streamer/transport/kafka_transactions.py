@@ -15,6 +15,9 @@ from streamer.transport.seam import Delivered, unasked
 TIMEOUT_MS = 60_000
 """After so long the broker aborts an open transaction, and fences its producer."""
 
+LOOK_S = 1.0
+"""Offsets that the broker has not taken after so long may be of a topic that is gone."""
+
 HELD = 64
 """Sends that are held back while a transaction ends; the next one waits."""
 
@@ -91,7 +94,8 @@ class KafkaTransactions(KafkaPublisher):
         """Make the sealed transaction visible, with `closing` as its last records and a group's offsets.
 
         Seals now where that was not done. Answers where its records ended. `offsets` are the next to read by
-        topic and partition: they need no membership of the group, the transactional id is what fences. Raises
+        topic and partition: they need no membership of the group, the transactional id is what fences; those
+        of topics that have been deleted are left out, as the broker would refuse them for ever. Raises
         `Fenced` where another worker has taken the id over, or the broker gave the transaction up for its
         age.
         """
@@ -107,9 +111,7 @@ class KafkaTransactions(KafkaPublisher):
                         ends[place] = max(end, ends.get(place, 0))
                 if offsets:
                     await self._begin()
-                    await self._producer.send_offsets_to_transaction(
-                        {TopicPartition(*place): offset for place, offset in offsets.items()}, group
-                    )
+                    await self._add_offsets(offsets, group)
                 if self._open:
                     await self._producer.commit_transaction()
         except _REFUSALS as error:
@@ -180,6 +182,37 @@ class KafkaTransactions(KafkaPublisher):
         sent = asyncio.ensure_future(await super().send(outgoing))
         self._sent.append(sent)
         return sent
+
+    async def _add_offsets(self, offsets: Mapping[tuple[str, int], int], group: str) -> None:
+        """Let the transaction have the group's offsets, but for those of topics that are gone."""
+        added = asyncio.ensure_future(
+            self._producer.send_offsets_to_transaction(
+                {TopicPartition(*place): offset for place, offset in offsets.items()}, group
+            )
+        )
+        try:
+            absent: set[str] = set()
+            while not (await asyncio.wait([added], timeout=LOOK_S))[0]:
+                # Twice in a row: a broker that has just started may not know of a topic yet.
+                before, absent = absent, await self._absent({topic for topic, _ in offsets})
+                self._leave_out(absent & before)
+            added.result()
+        finally:
+            added.cancel()
+
+    async def _absent(self, topics: set[str]) -> set[str]:
+        try:
+            cluster = await self._producer.client.fetch_all_metadata()
+        except errors.KafkaError:  # nobody answers: that tells nothing of the topics
+            return set()
+        return topics.difference(cluster.topics())
+
+    def _leave_out(self, topics: set[str]) -> None:
+        """Ask no more that the broker takes offsets of these: aiokafka would, for ever."""
+        manager = self._producer._txn_manager  # noqa: SLF001 - no public way
+        for group, offsets, _ in list(manager._pending_txn_offsets):  # noqa: SLF001
+            for place in [place for place in offsets if place.topic in topics]:
+                manager.offset_committed(place, offsets[place].offset, group)
 
     async def _begin(self) -> None:
         if not self._open:

@@ -267,6 +267,26 @@ def test_a_batch_that_the_broker_refuses_takes_its_transaction_along(place: Plac
         place.admin._client.delete_topics([small])
 
 
+def test_offsets_of_a_topic_that_is_gone_hold_nothing_up(place: Place) -> None:
+    """The broker refuses them for as long as it is asked; the records and the other offsets are committed."""
+    gone = place.topic + ".gone"
+
+    async def scenario() -> None:
+        holder = place.holder()
+        await holder.start()
+        await holder.send(place.out("with"))
+        await holder.commit(offsets={(place.topic, 1): 7, (gone, 0): 9, (gone, 1): 9}, group=place.group)
+        await place.shows("with")
+        await place.reaches({1: 7})
+        await holder.commit([place.out("after")], offsets={(place.topic, 1): 8}, group=place.group)
+        await place.shows("with", "after")
+        await place.reaches({1: 8})
+        await holder.stop()
+        assert set(place.admin.missing([gone])) == {gone}
+
+    asyncio.run(scenario())
+
+
 def test_a_timeout_that_the_broker_refuses_is_a_wrong_setting(place: Place) -> None:
     """A broker takes 15 minutes at most unless told otherwise."""
 
