@@ -30,7 +30,7 @@ SHARE = 2
 _NEAR_THE_END = (2, 10_000)
 """How far before the end the last commit ends: its mark and the broker's own, unless others were aborted."""
 
-_LOOKS, _LOOK_S = 10, 0.1
+_LOOKS, _LOOK_S = 300, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,8 @@ class Restorer:
         """The first offset and the end; a commit that was made here a moment ago may not be below it yet."""
         for _ in range(_LOOKS):
             first, end = await self._reader.bounds()
-            if place is None or place.offset <= end:
+            # A broker answers that a transaction has ended before its marks are written.
+            if place is None or place.offset <= end or place.offset > await self._reader.written():
                 break
             await asyncio.sleep(_LOOK_S)
         return first, end

@@ -25,6 +25,7 @@ from streamer.state.changelog_records import PART_BYTES
 from streamer.state.store import BLOCKS, DECIDED, MODELS, PROGRESS, Progress, Row, Store, WriteSet
 from streamer.transport.changelog_reader import ChangelogReader, ReaderSettings
 from streamer.transport.kafka_publisher import KafkaPublisher, PublisherSettings
+from streamer.transport.kafka_transactions import KafkaTransactions
 from streamer.transport.seam import TopicSpec
 from streamer.workloads import velocity
 from tests.changelogs import DAY_MS, Shard, content, content_of, some_rows, until
@@ -102,6 +103,35 @@ def test_a_commit_that_the_store_did_not_get_is_read_back(shard: Shard, tmp_path
             await owner.changelog.commit(WriteSet(Progress(commits=2), [(BLOCKS + b"k", b"second")]))
         async with shard.owned(tmp_path / "a") as owner:
             assert (owner.restored.rows, owner.store.get_many([BLOCKS + b"k"])) == (2, [b"second"])
+
+    asyncio.run(scenario())
+
+
+def test_a_commit_whose_marks_are_still_to_be_written_is_waited_for(shard: Shard, tmp_path: Path) -> None:
+    """A broker answers before: a directory may stand beyond the end that it tells for a moment."""
+
+    async def scenario() -> None:
+        async with shard.owned(tmp_path / "a") as owner:
+            await owner.changelog.commit(WriteSet(Progress(commits=1), [(BLOCKS + b"k", b"first")]))
+        # The transaction of somebody else is open below where the directory stands.
+        other = KafkaTransactions(PublisherSettings([shard.broker]), shard.topic + "-other")
+        await other.start()
+        await (await other.send(Outgoing(shard.topic, 0, [b"?"], [b"?"], [()])))
+        async with shard.owned(tmp_path / "a") as owner:
+            await owner.commit([(BLOCKS + b"k", b"second")])
+        async with shard.reader() as reader:
+            end = (await reader.bounds())[1]
+            assert end < await reader.written()
+        with Store.open(tmp_path / "a") as store:
+            assert store.place is not None
+            assert store.place.offset > end
+        restoring = asyncio.ensure_future(shard.restore(tmp_path / "a"))
+        await asyncio.sleep(1.5)
+        assert not restoring.done()
+        await other.commit()
+        assert (await restoring).rows == 0
+        await other.stop()
+        assert content_of(tmp_path / "a")[BLOCKS + b"k"] == b"second"
 
     asyncio.run(scenario())
 

@@ -23,7 +23,7 @@ ENOUGH_BYTES = 256 << 10
 PATIENCE_S = 60.0
 """How long a broker may be away before a read fails."""
 
-_READ_COMMITTED = 1
+_READ_UNCOMMITTED, _READ_COMMITTED = 0, 1
 _EARLIEST, _LATEST = -2, -1
 _RETRY_S = 0.1
 
@@ -90,11 +90,15 @@ class ChangelogReader:
 
     async def bounds(self) -> tuple[int, int]:
         """The first offset there is, and the one up to which all transactions have ended."""
-        first, end = [
-            await self._ask(OffsetRequest(-1, _READ_COMMITTED, [(self.topic, [(self.shard, when)])]))
-            for when in (_EARLIEST, _LATEST)
-        ]
-        return first[1], end[1]
+        return await self._offset(_EARLIEST, _READ_COMMITTED), await self._offset(_LATEST, _READ_COMMITTED)
+
+    async def written(self) -> int:
+        """The offset up to which anything was written, by transactions too that have not ended."""
+        return await self._offset(_LATEST, _READ_UNCOMMITTED)
+
+    async def _offset(self, when: int, isolation: int) -> int:
+        answer = await self._ask(OffsetRequest(-1, isolation, [(self.topic, [(self.shard, when)])]))
+        return int(answer[1])
 
     async def fetch(self, offset: int, wait_ms: int = 0) -> Fetched:
         """What is there from `offset` on; where that is little yet, wait so long for more.
