@@ -39,6 +39,7 @@ from streamer.features.layout import (
     LAST_CHUNK,
     MISSING,
     STORED_FROM,
+    Int32,
     Plan,
     State,
 )
@@ -49,6 +50,8 @@ VERSION: Final = 2
 HEADER: Final = 21
 AS_OF_AT, AS_OF_BYTES = 16, 5
 HEAD: Final = 0xFFFFFFFF
+ROW_KEY_BYTES: Final = 8
+"""Of a row key beside those of the key itself: its entity and the number of the block."""
 EVENTS: Final = CHUNK_ROWS * BLOCK_CHUNKS
 NUMBER, HASHED = 0, 1
 
@@ -119,9 +122,10 @@ def _row_key(out: Bytes, at: int, entity: int, index: Index, slot: int, block: i
 
 
 @kernel
-def key_of(index: Index, slot: int, entity: int, block: int, out: Bytes) -> int:
-    """Write the row key of a block of a key; returns its length."""
-    return _row_key(out, 0, entity, index, slot, block)
+def row_keys(index: Index, slots: Int32, entity: int, block: int, ends: Int64, out: Bytes) -> None:
+    """Write the row key of one block of each key, from ends[i] on; `out` has 8 bytes more."""
+    for i in range(slots.shape[0]):
+        _row_key(out, ends[i], entity, index, np.int64(slots[i]), block)
 
 
 @kernel

@@ -1,5 +1,6 @@
 """The keys of one entity: payments are answered from them and counted; what the store has comes back."""
 
+from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -9,7 +10,8 @@ from streamer.batch import Bool, Float64, Int64, Text
 from streamer.features.blocks import (
     FOREIGN,
     HEAD,
-    key_of,
+    ROW_KEY_BYTES,
+    row_keys,
     unpack,
 )
 from streamer.features.changed import ChangedKeys
@@ -18,7 +20,7 @@ from streamer.features.columns import Prepared, bits_of
 from streamer.features.hot import HotKeys
 from streamer.features.keys import (
     HASH,
-    LONGEST,
+    LENGTH,
     RECORD,
     are_same,
     look_up,
@@ -220,11 +222,13 @@ class EntityTable:
 
     def _find(self, slots: Int32) -> list[Stored]:
         """The blocks of those keys of which the store has any."""
-        out = np.empty(LONGEST + 16, np.uint8)
-        prefixes = []
-        for slot in slots.tolist():
-            length = key_of(self._index, slot, self._compiled.identity, HEAD, out)
-            prefixes.append(out[: length - 4].tobytes())
-        found = find_blocks(self._blocks, prefixes, self.name)
+        lengths = self._index.numbers[2 * RECORD * slots.astype(np.int64) + LENGTH]
+        ends = np.zeros(len(slots) + 1, np.int64)
+        np.cumsum(lengths + ROW_KEY_BYTES, out=ends[1:])
+        out = np.empty(ends[-1] + 8, np.uint8)
+        row_keys(self._index, slots, self._compiled.identity, HEAD, ends, out)
+        data = out.tobytes()
+        keys = [data[begin:end] for begin, end in pairwise(ends.tolist())]
+        found = find_blocks(self._blocks, keys, self.name)
         swept = self.changed.swept
-        return [one for one in found if prefixes[one.place] not in swept] if swept else found
+        return [one for one in found if keys[one.place][:-4] not in swept] if swept else found

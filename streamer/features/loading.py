@@ -14,7 +14,6 @@ from streamer.features.layout import BLOCK_CHUNKS
 
 COUNT_AT, SKIP_AT, FIRST_AT = 5, 6, 8
 FIRST_AND_NUMBER: Final = struct.Struct("<II")
-_HEAD_NUMBER: Final = HEAD.to_bytes(4, "big")
 
 
 class BlockStore(Protocol):
@@ -38,12 +37,11 @@ class Stored:
     values: list[bytes]
 
 
-def find_blocks(store: BlockStore, prefixes: Sequence[bytes], entity: str) -> list[Stored]:
-    """The blocks of those keys of which the store has any; a key's rows begin with its prefix."""
-    heads = store.get_many([prefix + _HEAD_NUMBER for prefix in prefixes])
+def find_blocks(store: BlockStore, row_keys: list[bytes], entity: str) -> list[Stored]:
+    """The blocks of those keys of which the store has any; `row_keys` are of their newest blocks."""
     found = [
-        _begin(place, prefix, head, entity)
-        for place, (prefix, head) in enumerate(zip(prefixes, heads, strict=True))
+        _begin(place, row_keys[place], head, entity)
+        for place, head in enumerate(store.get_many(row_keys))
         if head is not None
     ]
     sealed = [key for one in found for key in one.keys[:-1]]
@@ -74,13 +72,12 @@ def pack_bytes(parts: Sequence[bytes]) -> tuple[Bytes, Int64]:
     return np.frombuffer(b"".join((*parts, bytes(8))), np.uint8), ends
 
 
-def _begin(place: int, prefix: bytes, head: bytes, entity: str) -> Stored:
+def _begin(place: int, row_key: bytes, head: bytes, entity: str) -> Stored:
     """What a newest block says of the older ones, once its checksum agrees."""
-    row_key = prefix + _HEAD_NUMBER
     first, number = FIRST_AND_NUMBER.unpack_from(_whole(row_key, head, entity), FIRST_AT)
     if number != first and not is_sound(np.frombuffer(row_key, np.uint8), np.frombuffer(head, np.uint8)):
         raise unusable(entity, row_key, "damage")
-    older = [prefix + block.to_bytes(4, "big") for block in range(first, number)]
+    older = [row_key[:-4] + block.to_bytes(4, "big") for block in range(first, number)]
     begin = first * BLOCK_CHUNKS + (0 if older else head[SKIP_AT])
     as_of = int.from_bytes(head[AS_OF_AT:HEADER], "little")
     return Stored(place, begin, as_of, [*older, row_key], [head])
