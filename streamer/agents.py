@@ -25,6 +25,9 @@ is in the next, which is the larger the more there is to do, and a step costs mu
 are not taken in larger batches all the same: partitions get ahead of each other by them, and what comes out
 of the order of time is slower to count (4,000 instead of 1,000 halved what two workers do)."""
 
+WAITING = 2
+"""With several shards, batches left of a round when the next one is asked for: as long as a broker takes."""
+
 LOST_SESSIONS = 5
 """Sessions within which a rebalance has to tell who has taken a lost task over."""
 
@@ -65,7 +68,9 @@ class Agents:
         self._settled = self._stopping = False
         self._rebalances = self._asked = 0
         self.assigned = asyncio.Event()
-        self.buffer = Buffer(settings.buffers.partition_bytes, batches=BATCHES if shards == 1 else 1)
+        limit = settings.buffers.partition_bytes
+        # Batches for the learners may have to wait for payments.
+        self.buffer = Buffer(limit, BATCHES) if shards == 1 else Buffer(limit, 1, WAITING, learning)
         self.app = new_app(url, group, member, settings.kafka.session_timeout_ms / 1000.0)
         self.app.rim = Rim(
             start_positions=self._start_positions,
@@ -80,6 +85,7 @@ class Agents:
             standbys=settings.state.standbys,
             warm=lambda: dict(opening.warm),
             ready=lambda: opening.ready,
+            may_read=self._may_read,
         )
         others = [topic for topic in partitions if topic not in learning]
         self.app.agent(self._topic(*others), name="payments", concurrency=1)(self._payments)
@@ -177,6 +183,11 @@ class Agents:
         except Exception as error:  # noqa: BLE001 - Faust would skip the batch and go on
             self.fail(error)
             await _for_ever()
+
+    def _may_read(self, topic: str, partition: int) -> bool:
+        """Whether the shard of a partition should get more of it now."""
+        task = self._tasks.get(partition % self._shards)
+        return task is None or not task.is_ahead(topic)
 
     def _give_back(self, records: Records) -> None:
         self.buffer.give_back(records.topic, records.partition, records.nbytes)

@@ -24,7 +24,8 @@ class Records:
     """Consecutive records of one partition, in offset order, as the log delivered them.
 
     The lists are parallel. Offsets increase but may have gaps (compaction, transactions).
-    Timestamps are milliseconds since 1970 UTC. A value of `None` is a tombstone.
+    Timestamps are milliseconds since 1970 UTC. A value of `None` is a tombstone. `more`: the partition had
+    more when they were taken, as far as that was known.
     """
 
     topic: str
@@ -35,6 +36,7 @@ class Records:
     values: list[bytes | None]
     headers: list[Headers]
     nbytes: int
+    more: bool = False
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -58,7 +60,8 @@ class Records:
 class Outgoing:
     """Records on their way to one topic, in order. The lists are parallel.
 
-    `partition` is `None` where the key decides (Kafka's default partitioner: murmur2 of the key).
+    `partition` is `None` where the key decides (Kafka's default partitioner: murmur2 of the key). `patient`:
+    they may wait a moment for others to leave with.
     """
 
     topic: str
@@ -66,6 +69,7 @@ class Outgoing:
     keys: list[bytes | None] = field(default_factory=list)
     values: list[bytes | None] = field(default_factory=list)
     headers: list[Headers] = field(default_factory=list)
+    patient: bool = False
 
     def __len__(self) -> int:
         return len(self.values)

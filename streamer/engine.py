@@ -135,6 +135,11 @@ class Engine:
         return max(self._acceptance.greatest.values(), default=0)
 
     @property
+    def ahead(self) -> bool:
+        """Never: there is no other shard to wait for."""
+        return False
+
+    @property
     def changed(self) -> bool:
         """Whether anything has happened since the last cut."""
         return self._changed

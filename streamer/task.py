@@ -138,6 +138,10 @@ class Task:
         """The next record to read of each partition that has been read."""
         return self.parts.engine.positions
 
+    def is_ahead(self, topic: str) -> bool:
+        """Whether it should get no more of a topic for now, until others have come as far."""
+        return topic == self._topics.payments and self.parts.engine.ahead
+
     def lag(self) -> dict[Position, int]:
         """Records of each partition of payments and outcomes that are there and not yet answered."""
         done = {**self.parts.engine.positions, **self.parts.learning.positions}

@@ -213,6 +213,18 @@ class Job:
         for worker in self.workers:
             worker.commit()
 
+    def run_stages(self) -> None:
+        """Until the stages have read all that was sent to them; no payments."""
+        while ready := [
+            (worker, topic) for worker in self.workers for topic in worker.waiting() if topic != self._given
+        ]:
+            for worker, topic in ready:
+                self._send(worker.process(topic, 1 << 30))
+
+    @property
+    def _given(self) -> str:
+        return self.workers[0].shard.chain.payments
+
     def _send(self, answer: Answer, *, torn: bool = False) -> None:
         """Send an answer; `torn`: of every batch only some first records."""
         for outgoing in (answer.decisions, answer.rejected, answer.features, *answer.forwarded):

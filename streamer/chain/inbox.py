@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamer.batch import Int64, Records
+from streamer.chain.pace import Heard
 from streamer.chain.stages import FRAUDS as TELLERS
 from streamer.chain.stages import Stage
 from streamer.chain.wire import FRAUDS, PAYMENTS, ROW_BITS, Head, Rows, UnreadableError, decode, join
@@ -35,6 +36,7 @@ class Inbox:
     def __init__(self, stage: Stage, heard: Mapping[str, Mapping[int, tuple[int, int]]]) -> None:
         self._stage = stage
         self._heard = {sender: dict(partitions) for sender, partitions in heard.items()}
+        self.paces = Heard()
 
     @property
     def heard(self) -> dict[str, dict[int, tuple[int, int]]]:
@@ -64,6 +66,8 @@ class Inbox:
                 unreadable.append(f"{error} - at `{where}`; it is skipped: who else writes there?")
                 continue
             self._check(head, where)
+            if head.kind == PAYMENTS:
+                self.paces.note(head.partition, head.pace)
             readable.append((offset, head, rows))
         parts: list[Part] = []
         run: list[_Fresh] = []

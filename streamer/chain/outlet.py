@@ -28,14 +28,13 @@ class Outlet:
         """The fields of payments that choose a partition."""
         return ("payment_id", *self._to.keys)
 
-    def send(self, rows: Rows, payments: PaymentBatch, clock: int) -> list[Outgoing]:
-        """The messages of these rows, which are those `payments`; `clock` as in `wire.Head`."""
+    def send(self, rows: Rows, payments: PaymentBatch, clock: int, pace: int = 0) -> list[Outgoing]:
+        """The messages of these rows, which are those `payments`; `clock` and `pace` as in `wire.Head`."""
         partition, keyed = self._partition(payments)
         if not keyed.all():
             partition = np.where(keyed, partition, partitions_of_text(payments.payment_id, self._shards))
-        return self._messages(
-            Head(PAYMENTS, self._sender, self._number, clock, self._to.layout), rows, partition
-        )
+        head = Head(PAYMENTS, self._sender, self._number, clock, self._to.layout, pace)
+        return self._messages(head, rows, partition)
 
     def tell(self, frauds: Sequence[KnownFraud], first: int) -> list[Outgoing]:
         """The messages of frauds that are numbered from `first` on; none of those that lack its keys."""
@@ -51,7 +50,7 @@ class Outlet:
     def _messages(self, head: Head, rows: Rows, partition: Int64) -> list[Outgoing]:
         out = []
         for number, part in by_partition(rows, partition):
-            outgoing = Outgoing(self._to.topic, number)
+            outgoing = Outgoing(self._to.topic, number, patient=head.pace > 0)
             for message in encode(head, part):
                 outgoing.append(None, message)
             out.append(outgoing)

@@ -8,6 +8,7 @@ from streamer.batch import Outgoing, Records
 from streamer.chain.inbox import Inbox
 from streamer.chain.outbox import Post
 from streamer.chain.outlet import Outlet
+from streamer.chain.pace import Pace
 from streamer.chain.stages import ENTRY, Chain, Stage
 from streamer.chain.steps import Count, Entry, Identify, Score, Step
 from streamer.chain.telling import Telling
@@ -109,8 +110,10 @@ class Shard:
             for stage in counting
         }
         self._inboxes = inboxes
+        # By the keys of the first entities payments of every entry come together.
+        self._pace = Pace(inboxes[self.chain.stages[1].name].paces)
         self._steps: dict[str, Step] = {
-            self.chain.payments: Entry(codec, self._punctuality, outlets[ENTRY]),
+            self.chain.payments: Entry(codec, self._punctuality, outlets[ENTRY], self._pace),
             identify.topic: self._identify,
             **{stage.topic: self._counts[stage.name] for stage in counting},
             score.topic: self._score,
@@ -157,6 +160,11 @@ class Shard:
     def clock(self) -> int:
         """Greatest event time of any partition in ms, as far as it was heard here."""
         return max(self._greatest.values(), default=0)
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it should be given no payments for now: others are far behind."""
+        return self._pace.ahead
 
     @property
     def changed(self) -> bool:

@@ -10,6 +10,7 @@ from streamer.acceptance import Punctuality, Recognition
 from streamer.batch import Records
 from streamer.chain.inbox import Inbox
 from streamer.chain.outlet import Outlet
+from streamer.chain.pace import Pace
 from streamer.chain.stages import Stage
 from streamer.chain.wire import FRAUDS, ROW_BITS, Rows
 from streamer.codec import PaymentCodec
@@ -37,10 +38,11 @@ class Step(Protocol):
 class Entry:
     """Reads payments, refuses what is none and what comes too late or from the future."""
 
-    def __init__(self, codec: PaymentCodec, punctuality: Punctuality, outlet: Outlet) -> None:
+    def __init__(self, codec: PaymentCodec, punctuality: Punctuality, outlet: Outlet, pace: Pace) -> None:
         self._codec = codec
         self._punctuality = punctuality
         self._outlet = outlet
+        self.pace = pace
 
     def process(self, records: Records, answer: Answer) -> None:
         """Take payment records in."""
@@ -62,7 +64,8 @@ class Entry:
             [(values[index] or b"")[:RECEIVED_READ] for index in payments.index.tolist()],
         )
         clock = self._punctuality.greatest[records.partition]
-        answer.forwarded += self._outlet.send(rows, payments, clock)
+        pace = self.pace.take(payments.event_time, more=records.more)
+        answer.forwarded += self._outlet.send(rows, payments, clock, pace)
 
 
 class Identify:
@@ -105,8 +108,8 @@ class Identify:
                 converted = convert(self._rates, payments)
                 answer.unrated += converted.unrated
                 column = as_column(self._rates, payments, converted.others)
-                rows = rows.without_received().having(converted=column)
-                answer.forwarded += self._outlet.send(rows, payments, self.inbox.clock)
+                rows, inbox = rows.without_received().having(converted=column), self.inbox
+                answer.forwarded += self._outlet.send(rows, payments, inbox.clock, inbox.paces.slowest)
 
 
 class Count:
@@ -133,7 +136,8 @@ class Count:
                 continue
             counted = from_column(payments, rows.number("converted"))
             features = self.features.update(counted, None, self.number)
-            answer.forwarded += self._outlet.send(rows.counted(features), payments, self.inbox.clock)
+            rows, inbox = rows.counted(features), self.inbox
+            answer.forwarded += self._outlet.send(rows, payments, inbox.clock, inbox.paces.slowest)
 
 
 class Score:

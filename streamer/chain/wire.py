@@ -57,7 +57,8 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     """What all rows of a message share.
 
     `stage` and `partition` sent it. No payment to come from there is older than `clock` (ms) by more than the
-    allowed lateness; 0: nothing is known. `layout` names the features.
+    allowed lateness; 0: nothing is known. `layout` names the features. `pace` is what an entry that has more
+    to read says of how far it has come (event time, ms), see `Pace`.
     """
 
     kind: int
@@ -65,6 +66,7 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     partition: int
     clock: int
     layout: int
+    pace: int = 0
 
 
 @dataclass(frozen=True, slots=True)

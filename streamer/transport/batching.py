@@ -92,9 +92,13 @@ class BatchConsumer(consumer.Consumer):
         self.interrupt()
 
     def _on_room(self) -> None:
-        if any(self._rim.buffer.has_room(tp.topic, tp.partition) for tp in self._full):
+        if any(self._may_fetch(tp) for tp in self._full):
             self._full = frozenset()
             self.wake()
+
+    def _may_fetch(self, tp: TP) -> bool:
+        place = tp.topic, tp.partition
+        return self._rim.buffer.has_room(*place) and self._rim.may_read(*place)
 
     def stop_flow(self) -> None:
         """Deliver nothing more until `resume_flow`."""
@@ -123,10 +127,9 @@ class BatchConsumer(consumer.Consumer):
         if self.should_stop:
             return
         generation = self.app.consumer_generation_id
-        buffer = self._rim.buffer
         wakes = self._wakes
         active = frozenset(self._get_active_partitions())
-        self._full = frozenset(tp for tp in active if not buffer.has_room(tp.topic, tp.partition))
+        self._full = frozenset(tp for tp in active if not self._may_fetch(tp))
         try:
             batches = await self.fetch(active - self._full, wakes, timeout)
         except StreamerError as error:
@@ -138,7 +141,7 @@ class BatchConsumer(consumer.Consumer):
             # What is dropped here is read again: whatever stops the flow ends in a seek or in the end.
             if not self.flow_active or self.should_stop or self.app.consumer_generation_id != generation:
                 return
-            buffer.take(tp.topic, tp.partition, records.nbytes)
+            self._rim.buffer.take(tp.topic, tp.partition, records.nbytes)
             yield tp, batch_message(tp, records, generation)
 
     async def force_commit(self, topics: Any = None, start_new_transaction: bool = True) -> bool:  # noqa: ARG002, FBT001, FBT002 - Faust's signature

@@ -18,6 +18,7 @@ from streamer.batch import Records
 from streamer.errors import StateError, StreamerError
 from streamer.transport.assignor import ShardAssignor
 from streamer.transport.batching import BatchConductor, BatchConsumer, NoProducer, rim_of
+from streamer.transport.rounds import Rounds
 
 COMMIT_TIMEOUT_S = 5.0
 PREFETCH_BACKOFF_S = 0.01
@@ -31,8 +32,8 @@ def _as_it_is(_tp: TopicPartition, record: Any) -> Any:
     return record
 
 
-def to_records(tp: TopicPartition, records: list[Any]) -> Records:
-    """Turn aiokafka's records of one partition into one batch."""
+def to_records(tp: TopicPartition, records: list[Any], *, more: bool = False) -> Records:
+    """Turn aiokafka's records of one partition into one batch; `more` as in `Records`."""
     keys = [record.key for record in records]
     values = [record.value for record in records]
     headers = [record.headers for record in records]
@@ -48,6 +49,7 @@ def to_records(tp: TopicPartition, records: list[Any]) -> Records:
         values,
         headers,
         nbytes,
+        more,
     )
 
 
@@ -82,6 +84,7 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     # Of each partition that nothing was taken of since it was placed.
     _most: dict[TopicPartition, int]
     _waiter: asyncio.Future[None] | None = None
+    _rounds: Rounds | None = None
 
     def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
         conf = self.app.conf
@@ -113,8 +116,12 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
     async def on_start(self) -> None:
         """Connect."""
         await super().on_start()
-        # While the records of one partition wait here, the others of its broker are not to wait for long.
-        self._ensure_consumer()._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
+        fetcher = self._ensure_consumer()._fetcher
+        if rim_of(self.app).shards == 1:
+            # While the records of one partition wait here, the others of its broker are not to wait for long.
+            fetcher._prefetch_backoff = PREFETCH_BACKOFF_S
+        else:
+            self._rounds = Rounds(fetcher, self.thread_loop)
 
     async def on_thread_stop(self) -> None:
         """Leave the group: others go on at once, not after the session of a member that may come back."""
@@ -131,6 +138,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
         consumer = self._ensure_consumer()
         fetcher = consumer._fetcher
         ends = self.thread_loop.time() + seconds
+        if self._rounds is not None and partitions:
+            await self._rounds.begin(partitions)
         with fetcher._subscriptions.fetch_context():
             while True:
                 if consumer._closed or fetcher._closed:
@@ -139,6 +148,8 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     return {}
                 batches = await self._take(fetcher, partitions)
                 left = ends - self.thread_loop.time()
+                if batches and self._rounds is not None:
+                    self._rounds.end()
                 if batches or left <= 0:
                     return batches
                 self._waiter = fetcher._create_fetch_waiter()
@@ -173,7 +184,9 @@ class ConsumerThread(driver.AIOKafkaConsumerThread):
                     f"partition {tp.partition} of topic {tp.topic} cannot be read: {error}"
                 ) from error
             for taken_tp, records in taken.items():
-                batches[TP(*taken_tp)] = to_records(taken_tp, records)
+                state = fetcher._subscriptions.subscription.assignment.state_value(taken_tp)
+                more = state.has_valid_position and state.position < (state.lso or 0)
+                batches[TP(*taken_tp)] = to_records(taken_tp, records, more=more)
                 self._most.pop(tp, None)
             self._taken[tp] = batches[tp].offsets[-1] + 1 if tp in batches else before
         return batches

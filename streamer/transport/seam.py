@@ -1,6 +1,7 @@
 """What a log must offer to the live rim: batches in, batches out, positions, topics."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -95,13 +96,17 @@ class Buffer:
     """What was fetched and not yet processed, per partition, so that memory stays flat under overload.
 
     The consumer takes on delivery, the agent gives back after its work; a partition with `limit` bytes or
-    `batches` batches is not fetched until it is below both again. All on one event loop.
+    `batches` batches is not fetched until it is below both again, and none while more than `waiting` batches
+    of all are left, but for those of the topics `apart`. All on one event loop.
     """
 
     limit: int
     batches: int = 3
+    waiting: float = math.inf
+    apart: Collection[str] = ()
     _bytes: dict[tuple[str, int], int] = field(default_factory=dict)
     _batches: dict[tuple[str, int], int] = field(default_factory=dict)
+    _left: int = 0
     _wake: Callable[[], None] = lambda: None
 
     def take(self, topic: str, partition: int, nbytes: int) -> None:
@@ -109,18 +114,25 @@ class Buffer:
         place = topic, partition
         self._bytes[place] = self._bytes.get(place, 0) + nbytes
         self._batches[place] = self._batches.get(place, 0) + 1
+        self._left += topic not in self.apart
 
     def give_back(self, topic: str, partition: int, nbytes: int) -> None:
         """A batch has been worked off."""
         place = topic, partition
         self._bytes[place] = max(self._bytes.get(place, 0) - nbytes, 0)
-        self._batches[place] = max(self._batches.get(place, 0) - 1, 0)
+        if self._batches.get(place, 0):
+            self._batches[place] -= 1
+            self._left -= topic not in self.apart
         self._wake()
 
     def has_room(self, topic: str, partition: int) -> bool:
         """Whether another batch of this partition may be delivered."""
         place = topic, partition
-        return self._bytes.get(place, 0) < self.limit and self._batches.get(place, 0) < self.batches
+        return (
+            self._left <= self.waiting
+            and self._batches.get(place, 0) < self.batches
+            and self._bytes.get(place, 0) < self.limit
+        )
 
     @property
     def held(self) -> int:
@@ -135,6 +147,7 @@ class Buffer:
         """Forget everything: the queues were cleared at a rebalance."""
         self._bytes.clear()
         self._batches.clear()
+        self._left = 0
         self._wake()
 
 
@@ -150,6 +163,7 @@ class Rim:
     `standbys` others are told to keep a copy of its state, of which `warm` says how far they have come, and
     `ready` which of them miss next to nothing: another worker's shard is given to none but those. It answers
     `None` where there are no copies.
+    Partitions of which `may_read` says no are not read for now; it is asked whenever a batch is worked off.
     `security` has aiokafka's names: `security_protocol`, `sasl_*`, `ssl_context`.
     """
 
@@ -164,4 +178,5 @@ class Rim:
     standbys: int = 0
     warm: Callable[[], Mapping[int, int]] = dict
     ready: Callable[[], Collection[int] | None] = lambda: None
+    may_read: Callable[[str, int], bool] = lambda *_: True
     security: Mapping[str, object] = field(default_factory=dict)

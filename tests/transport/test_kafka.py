@@ -6,6 +6,7 @@ import itertools
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import aiokafka
@@ -21,7 +22,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from streamer.batch import Outgoing
 from streamer.errors import ConfigError, StateError, StreamerError
 from streamer.partitioning import murmur2_many, partitions_of
-from streamer.transport import kafka
+from streamer.transport import kafka, kafka_publisher
 from streamer.transport.changelog_reader import ChangelogReader, ReaderSettings
 from streamer.transport.kafka_admin import KafkaAdmin
 from streamer.transport.kafka_publisher import KafkaPublisher, PublisherSettings
@@ -329,6 +330,103 @@ def test_a_full_buffer_stops_its_own_partition_only(stage: Stage, eventually: Ca
 
     asyncio.run(scenario())
     assert not holes(sink.offsets(topic, 0))
+
+
+@pytest.mark.kafka
+def test_of_several_shards_what_gathers_comes_as_one_batch(
+    stage: Stage, eventually: Callable[..., Any]
+) -> None:
+    """While batches are left nothing is fetched, not even a first record; then all that is there."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic, 2)])
+    sink = stage.sink(shards=2, buffer=Buffer(1 << 20, 1, waiting=0))
+    sink.hold = True
+
+    async def scenario() -> None:
+        async with sink.running():
+            await eventually(lambda: sink.assigned)
+            await stage.publish(numbered(topic, 1, 0))
+            await eventually(lambda: sink.batches)
+            for _ in range(20):
+                await stage.publish(numbered(topic, 1, 1))
+            assert len(sink.batches) == 1
+            sink.hold = False
+            sink.buffer.give_back(topic, 0, 1)
+            await eventually(lambda: len(sink.offsets(topic, 1)) == 20)
+            assert len(sink.batches) == 2
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+def test_a_partition_that_may_not_be_read_waits(stage: Stage, eventually: Callable[..., Any]) -> None:
+    """The other one goes on; it is read once it may, at the latest when something is worked off."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic, 2)])
+    allowed = {0}
+    sink = stage.sink(shards=2, may_read=lambda _, partition: partition in allowed)
+
+    async def scenario() -> None:
+        await stage.publish(numbered(topic, 100, 0), numbered(topic, 100, 1))
+        async with sink.running():
+            await eventually(lambda: len(sink.offsets(topic, 0)) == 100)
+            await stage.publish(numbered(topic, 100, 0))
+            await eventually(lambda: len(sink.offsets(topic, 0)) == 200)
+            assert not sink.offsets(topic, 1)
+            allowed.add(1)
+            await stage.publish(numbered(topic, 1, 0))
+            await eventually(lambda: len(sink.offsets(topic, 1)) == 100)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("shards", [1, 2])
+def test_a_batch_tells_whether_there_were_more(
+    stage: Stage, eventually: Callable[..., Any], shards: int
+) -> None:
+    """All but the last of what was there."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic)])
+    sink = stage.sink(shards=shards, batch_max_records=100)
+
+    async def scenario() -> None:
+        await stage.publish(numbered(topic, 250))
+        async with sink.running():
+            await eventually(lambda: len(sink.offsets(topic, 0)) == 250)
+            assert [(len(batch), batch.more) for batch in sink.batches] == [
+                (100, True),
+                (100, True),
+                (50, False),
+            ]
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("patient", [False, True])
+def test_patient_records_leave_together(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, *, patient: bool
+) -> None:
+    """Those that are sent while the first ones wait are in one batch with them; others leave at once."""
+    topic = stage.topic
+    stage.admin.create([TopicSpec(topic)])
+    monkeypatch.setattr(kafka_publisher, "PATIENCE_S", 2.0)
+
+    async def scenario() -> list[int]:
+        publisher = KafkaPublisher(PublisherSettings([stage.broker]))
+        await publisher.start()
+        deliveries = []
+        for number in range(3):
+            deliveries.append(await publisher.send(replace(numbered(topic, 2), patient=patient)))
+            if not patient:
+                await deliveries[number]
+            await asyncio.sleep(0.01)
+        await asyncio.gather(*deliveries)
+        await publisher.stop()
+        return [len(batch) for batch in await batches_of(stage)]
+
+    assert asyncio.run(scenario()) == ([6] if patient else [2, 2, 2])
 
 
 @pytest.mark.kafka
