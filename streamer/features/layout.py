@@ -205,6 +205,10 @@ class State(NamedTuple):
     chains: UInt32
 
 
+CURSORS: Final = 64
+CURSOR_SLOT, CURSOR_CLOCK, CURSOR_AT, CURSOR_WORDS = range(4)
+
+
 class Work(NamedTuple):
     """What is known of one payment while it is answered, before it is counted itself.
 
@@ -214,6 +218,9 @@ class Work(NamedTuple):
     the nearest rows of the same value, `place` the rows on either side, `measures` exact integers, of which
     features are made, `wide` numbers of 256 bits. Of collected windows `caught` holds times and values one
     after the other, `ends` (payments * windows) where each ends.
+
+    `cursors` say where late payments of some keys were last, see `late`: slot, time and last row of each,
+    with edges and spans at that time; `known` are the edges that a recall begins from.
     """
 
     old: Int64
@@ -231,3 +238,7 @@ class Work(NamedTuple):
     wide: UInt64
     caught: Int64
     ends: Int64
+    cursors: Int64
+    cursor_edges: Int64
+    cursor_counts: Int64
+    known: Int64

@@ -17,6 +17,8 @@ from streamer.features.layout import (
     CHUNK_HEADER,
     CHUNK_ROWS,
     COLUMNS,
+    CURSOR_WORDS,
+    CURSORS,
     LIFE_WORDS,
     TALLY_WORDS,
     TOTALS,
@@ -72,6 +74,10 @@ class Compiled:
             wide=np.zeros((3, 4), np.uint64),
             caught=room(0),
             ends=room(0),
+            cursors=np.full((CURSORS, CURSOR_WORDS), -1, np.int64),
+            cursor_edges=np.zeros((CURSORS, max(edges, 1)), np.int64),
+            cursor_counts=np.zeros((CURSORS, max(len(plan.spans), 1)), np.int64),
+            known=room(edges),
         )
 
 

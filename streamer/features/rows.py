@@ -8,6 +8,7 @@ import numpy as np
 
 from streamer.batch import Int64
 from streamer.features.compiled import inlined, kernel, part
+from streamer.features.late import cursor_leaves, cursor_sees
 from streamer.features.layout import (
     BATCH,
     BEGIN,
@@ -171,6 +172,7 @@ def insert(state: State, plan: Plan, work: Work, slot: int, t: int, bits: int, v
             x, y = work.before[d], work.after[d]
             if (x == 0 or rows[x] <= start) and (y == 0 or rows[y] > end):
                 numbers[g + plan.spans[s, 3]] += 1
+    cursor_sees(state, plan, work, slot, row, bits)
     for d in range(plan.distincts.shape[0]):
         if (bits >> plan.distincts[d, 1]) & 1:
             link_occurrence(state, plan, d, row, work.before[d], work.after[d], slot)
@@ -204,7 +206,7 @@ def _free_chunk(state: State, chunk: int) -> None:
 
 
 @inlined
-def trim(state: State, plan: Plan, slot: int) -> None:
+def trim(state: State, plan: Plan, work: Work, slot: int) -> None:
     """Free the chunks whose events no window can see again, oldest arrival first."""
     rows, links, numbers = state.rows, state.links, state.numbers
     g = 2 * slot * plan.shape.header
@@ -229,6 +231,7 @@ def trim(state: State, plan: Plan, slot: int) -> None:
             numbers[g + CHANGED_FROM] = following
         if numbers[g + HEAD_CHUNK] == chunk:
             numbers[g + HEAD_CHUNK] = following
+        cursor_leaves(plan, work, slot, chunk)
         _free_chunk(state, chunk)
         if numbers[g + CUT] == QUEUED:
             state.meta[DIRTY_WORDS] -= plan.shape.chunk

@@ -5,7 +5,7 @@ it. What a window holds is then a difference between two rows, so a window is on
 row. Sums wrap around at 64 bits, which is harmless as long as each window's own sum fits.
 
 A late payment is put where its time belongs: lanes of the later rows are mended, and it is answered from the
-present counts by undoing what came after. Its cost is the number of rows between it and the newest.
+counts of another time by undoing or doing what came between, see `late`.
 """
 
 # ruff: noqa: FBT003, C901, PLR0912, PLR0913, PLR0915, PLR0917 - a kernel is one flat loop over arrays it is given
@@ -19,7 +19,8 @@ import numpy as np
 
 from streamer.batch import Bool, Float64, Int64
 from streamer.features.answers import answer, answer_nothing
-from streamer.features.compiled import inlined, kernel, part
+from streamer.features.compiled import inlined, kernel
+from streamer.features.late import forget_cursors, recall
 from streamer.features.layout import (
     BITS,
     CLOCK,
@@ -27,7 +28,6 @@ from streamer.features.layout import (
     NEWEST,
     NEXT,
     NOW,
-    PREVIOUS,
     RECENT,
     TOTALS,
     Int32,
@@ -105,61 +105,6 @@ def _advance(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
     state.headers[h + CLOCK] = t
 
 
-@part
-def _recall(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
-    """Find what the windows of a key held at time t, before its clock."""
-    rows, links, numbers = state.rows, state.links, state.numbers
-    h = slot * plan.shape.header
-    g = 2 * h
-    clock = state.headers[h + CLOCK]
-    after = 0
-    x = numbers[g + NEWEST]
-    while x != 0 and rows[x] > t:
-        after = x
-        x = links[2 * x + PREVIOUS]
-    work.place[0] = x
-    work.place[1] = after
-    for a in range(plan.lanes.shape[0]):
-        if after != 0:
-            work.totals[a] = rows[after + plan.shape.lanes + a]
-        else:
-            work.totals[a] = state.headers[h + TOTALS + a]
-    for e in range(plan.edges.shape[0]):
-        x = numbers[g + plan.shape.edge_links + e]
-        work.old[e] = x
-        y = links[2 * x + PREVIOUS] if x != 0 else numbers[g + NEWEST]
-        while y != 0 and rows[y] > t - plan.edges[e]:
-            x = y
-            y = links[2 * y + PREVIOUS]
-        work.edges[e] = x
-    for s in range(plan.spans.shape[0]):
-        d, left, right = plan.spans[s, 0], plan.spans[s, 1], plan.spans[s, 2]
-        mask, offset = plan.distincts[d, 1], plan.distincts[d, 2]
-        count = numbers[g + plan.spans[s, 3]]
-        x = numbers[g + NEWEST]
-        end = t
-        if right != NOW:
-            end = t - plan.edges[right]
-            if work.old[right] != 0:
-                x = links[2 * work.old[right] + PREVIOUS]
-        limit = clock - plan.edges[left]
-        while x != 0 and rows[x] > end and rows[x] > limit:
-            if (links[2 * x + BITS] >> mask) & 1:
-                y = links[2 * x + offset + EARLIER]
-                if y == 0 or rows[y] <= limit:
-                    count -= 1
-            x = links[2 * x + PREVIOUS]
-        x = links[2 * work.old[left] + PREVIOUS] if work.old[left] != 0 else numbers[g + NEWEST]
-        while x != 0 and rows[x] > t - plan.edges[left]:
-            if rows[x] <= end and (links[2 * x + BITS] >> mask) & 1:
-                y = links[2 * x + offset + LATER]
-                if y == 0 or rows[y] > end:
-                    count += 1
-            x = links[2 * x + PREVIOUS]
-        work.counts[s] = count
-    recall_lists(state, plan, work, slot, t)
-
-
 @inlined
 def _fetch(state: State, plan: Plan, slots: Int32, i: int) -> None:
     """Fetch what later payments are going to read: headers first, then, those being there, rows."""
@@ -205,6 +150,7 @@ def step(
     """
     answers = out.shape[0] > 0
     collects = answers and plan.collected.shape[0] > 0
+    forget_cursors(work)
     for i in range(begin, slots.shape[0]):
         _fetch(state, plan, slots, i)
         slot = np.int64(slots[i])
@@ -221,7 +167,8 @@ def step(
         state.numbers[2 * slot * plan.shape.header + RECENT] = 1
         late = t < state.headers[slot * plan.shape.header + CLOCK]
         if late:
-            _recall(state, plan, work, slot, t)
+            recall(state, plan, work, slot, t)
+            recall_lists(state, plan, work, slot, t)
         else:
             _advance(state, plan, work, slot, t)
         own_part(plan, work, t, mine, values, i)
@@ -239,5 +186,5 @@ def step(
                 collect(state, plan, work, t, mine, values, i, i - begin)
         if live[i]:
             insert(state, plan, work, slot, t, mine, values, i)
-            trim(state, plan, slot)
+            trim(state, plan, work, slot)
     return slots.shape[0]
