@@ -83,7 +83,7 @@ class Engine:
             memory_budget=budget - budget // IDENTITIES_SHARE,
             allowed_lateness=settings.events.allowed_lateness,
             blocks=Blocks(store),
-            spilled=not store.empty,
+            spilled=store.first(BLOCKS) is not None,
             next_number=store.progress.batches,
         )
         self._decided = DecidedBatches(store)

@@ -277,7 +277,7 @@ class Shard:
             memory_budget=self._budget,
             allowed_lateness=self.settings.events.allowed_lateness,
             blocks=Blocks(store),
-            spilled=not store.empty,
+            spilled=store.first(BLOCKS) is not None,
             next_number=store.progress.commits,
         )
 
