@@ -2,7 +2,8 @@
 
 From the clock that is a walk over all later rows, for every edge. But late payments mostly come from a
 partition that is behind others, in order among themselves: where the last one of a key was is kept as a
-cursor for as long as a batch takes, and the next one is found from there.
+cursor for as long as a batch takes, and the next one is found from there. What late payments add to the lanes
+of later rows is owed until the cursor passes these or leaves.
 """
 
 # ruff: noqa: C901, PLR0913, PLR0917 - a kernel is one flat loop over arrays it is given
@@ -17,6 +18,7 @@ from streamer.features.layout import (
     CLOCK,
     CURSOR_AT,
     CURSOR_CLOCK,
+    CURSOR_OWES,
     CURSOR_SLOT,
     CURSORS,
     NEWEST,
@@ -32,10 +34,44 @@ from streamer.features.layout import (
 from streamer.features.occurrences import EARLIER, LATER
 
 
+@part
+def _settle(state: State, plan: Plan, work: Work, c: int) -> None:
+    """Add what is owed to the rows behind a cursor."""
+    rows, links = state.rows, state.links
+    x = work.cursors[c, CURSOR_AT]
+    first = state.numbers[2 * work.cursors[c, CURSOR_SLOT] * plan.shape.header + OLDEST]
+    x = np.int64(links[2 * x + NEXT] if x != 0 else first)
+    while x != 0:
+        for a in range(plan.lanes.shape[0]):
+            rows[x + plan.shape.lanes + a] += work.cursor_owed[c, a]
+        x = np.int64(links[2 * x + NEXT])
+    work.cursors[c, CURSOR_OWES] = 0
+    work.cursor_owed[c] = 0
+
+
 @inlined
-def forget_cursors(work: Work) -> None:
-    """Forget where late payments were: rows may have gone since."""
+def settle(state: State, plan: Plan, work: Work, slot: int) -> None:
+    """Add what is owed to rows of a key, since they are about to be read."""
+    c = slot % CURSORS
+    if work.cursors[c, CURSOR_OWES] and work.cursors[c, CURSOR_SLOT] == slot:
+        _settle(state, plan, work, c)
+
+
+@inlined
+def owe(plan: Plan, work: Work, slot: int) -> None:
+    """A payment is put at the cursor of its key: all rows behind it lack its part."""
+    c = slot % CURSORS
+    work.cursors[c, CURSOR_OWES] = 1
+    for a in range(plan.lanes.shape[0]):
+        work.cursor_owed[c, a] += work.own[a]
+
+
+@part
+def leave_cursors(state: State, plan: Plan, work: Work) -> None:
+    """Settle all and forget them: rows may go before the next batch comes."""
     for c in range(CURSORS):
+        if work.cursors[c, CURSOR_OWES]:
+            _settle(state, plan, work, c)
         work.cursors[c, CURSOR_SLOT] = -1
 
 
@@ -49,6 +85,8 @@ def recall(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
     clock, last = state.headers[h + CLOCK], np.int64(state.numbers[g + NEWEST])
     if known:
         clock, last = work.cursors[c, CURSOR_CLOCK], work.cursors[c, CURSOR_AT]
+    if work.cursors[c, CURSOR_OWES] and (not known or t < clock):
+        _settle(state, plan, work, c)
     for e in range(plan.edges.shape[0]):
         work.old[e] = state.numbers[g + plan.shape.edge_links + e]
         work.known[e] = work.cursor_edges[c, e] if known else work.old[e]
@@ -58,10 +96,12 @@ def recall(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
         _go_back(state, plan, work, g, clock, last, t)
     else:
         _go_on(state, plan, work, g, clock, last, t)
+        if work.cursors[c, CURSOR_OWES]:
+            _pay(state, plan, work, c, g, last)
     after = work.place[1]
     for a in range(plan.lanes.shape[0]):
         if after != 0:
-            work.totals[a] = state.rows[after + plan.shape.lanes + a]
+            work.totals[a] = state.rows[after + plan.shape.lanes + a] + work.cursor_owed[c, a]
         else:
             work.totals[a] = state.headers[h + TOTALS + a]
     work.cursors[c, CURSOR_SLOT] = slot
@@ -154,6 +194,17 @@ def _go_on(state: State, plan: Plan, work: Work, g: int, clock: int, last: int, 
         work.counts[s] = count
 
 
+@part
+def _pay(state: State, plan: Plan, work: Work, c: int, g: int, last: int) -> None:
+    """Add what is owed to the rows that the cursor passes."""
+    rows, links = state.rows, state.links
+    x = np.int64(links[2 * last + NEXT] if last != 0 else state.numbers[g + OLDEST])
+    while x != work.place[1]:
+        for a in range(plan.lanes.shape[0]):
+            rows[x + plan.shape.lanes + a] += work.cursor_owed[c, a]
+        x = np.int64(links[2 * x + NEXT])
+
+
 @inlined
 def cursor_sees(state: State, plan: Plan, work: Work, slot: int, row: int, bits: int) -> None:
     """Let a key's cursor see a row that has been put between its neighbours, not yet among its values."""
@@ -176,8 +227,8 @@ def cursor_sees(state: State, plan: Plan, work: Work, slot: int, row: int, bits:
 
 
 @inlined
-def cursor_leaves(plan: Plan, work: Work, slot: int, chunk: int) -> None:
-    """Forget the cursor of a key where it is in a chunk that goes."""
+def cursor_leaves(state: State, plan: Plan, work: Work, slot: int, chunk: int) -> None:
+    """Settle and forget the cursor of a key where it is in a chunk that is about to go."""
     c = slot % CURSORS
     if work.cursors[c, CURSOR_SLOT] == slot:
         end = chunk + plan.shape.chunk
@@ -185,4 +236,6 @@ def cursor_leaves(plan: Plan, work: Work, slot: int, chunk: int) -> None:
         for e in range(plan.edges.shape[0]):
             gone = gone or chunk <= work.cursor_edges[c, e] < end
         if gone:
+            if work.cursors[c, CURSOR_OWES]:
+                _settle(state, plan, work, c)
             work.cursors[c, CURSOR_SLOT] = -1

@@ -206,7 +206,8 @@ class State(NamedTuple):
 
 
 CURSORS: Final = 64
-CURSOR_SLOT, CURSOR_CLOCK, CURSOR_AT, CURSOR_WORDS = range(4)
+CURSOR_SLOT, CURSOR_CLOCK, CURSOR_AT, CURSOR_OWES = range(4)
+NO_CURSOR: Final = (-1, 0, 0, 0)
 
 
 class Work(NamedTuple):
@@ -220,7 +221,8 @@ class Work(NamedTuple):
     after the other, `ends` (payments * windows) where each ends.
 
     `cursors` say where late payments of some keys were last, see `late`: slot, time and last row of each,
-    with edges and spans at that time; `known` are the edges that a recall begins from.
+    with edges and spans at that time, and what the lanes of all rows behind it still lack; `known` are the
+    edges that a recall begins from.
     """
 
     old: Int64
@@ -241,4 +243,5 @@ class Work(NamedTuple):
     cursors: Int64
     cursor_edges: Int64
     cursor_counts: Int64
+    cursor_owed: Int64
     known: Int64

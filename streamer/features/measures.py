@@ -53,6 +53,8 @@ def measure(
     """Write the measures of a payment from what was before it and its own part."""
     rows, out = state.rows, work.measures
     lanes = plan.shape.lanes
+    # The lanes of a row behind a late payment may not be what they should be yet, see `late`.
+    after = work.place[1]
     for m in range(plan.measures.shape[0]):
         kind, subject, left, right = (
             plan.measures[m, 0], plan.measures[m, 1], plan.measures[m, 2], plan.measures[m, 3],
@@ -60,11 +62,11 @@ def measure(
         joins = right == NOW and plan.measures[m, 4] == 0
         if kind == MEASURE_LANE:
             x = work.edges[left]
-            base = rows[x + lanes + subject] if x != 0 else work.totals[subject]
+            base = work.totals[subject] if x == 0 or x == after else rows[x + lanes + subject]
             top = work.totals[subject]
             if right != NOW:
                 y = work.edges[right]
-                if y != 0:
+                if y != 0 and y != after:
                     top = rows[y + lanes + subject]
             elif joins:
                 top += work.own[subject]
@@ -154,7 +156,9 @@ def _rarer(
         return best
     if kind == MEASURE_SESSION_LANE:
         x = work.sessions[plan.measures[m, 5]]
-        base = rows[x + plan.shape.lanes + subject] if x != 0 else work.totals[subject]
+        # As in `measure`.
+        after = work.place[1]
+        base = work.totals[subject] if x == 0 or x == after else rows[x + plan.shape.lanes + subject]
         return work.totals[subject] - base + (0 if before else work.own[subject])
     if kind == MEASURE_SESSION_AGE:
         x = work.sessions[plan.measures[m, 5]]

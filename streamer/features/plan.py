@@ -17,9 +17,9 @@ from streamer.features.layout import (
     CHUNK_HEADER,
     CHUNK_ROWS,
     COLUMNS,
-    CURSOR_WORDS,
     CURSORS,
     LIFE_WORDS,
+    NO_CURSOR,
     TALLY_WORDS,
     TOTALS,
     Plan,
@@ -74,9 +74,10 @@ class Compiled:
             wide=np.zeros((3, 4), np.uint64),
             caught=room(0),
             ends=room(0),
-            cursors=np.full((CURSORS, CURSOR_WORDS), -1, np.int64),
+            cursors=np.tile(np.array(NO_CURSOR), (CURSORS, 1)),
             cursor_edges=np.zeros((CURSORS, max(edges, 1)), np.int64),
             cursor_counts=np.zeros((CURSORS, max(len(plan.spans), 1)), np.int64),
+            cursor_owed=np.zeros((CURSORS, max(lanes, 1)), np.int64),
             known=room(edges),
         )
 

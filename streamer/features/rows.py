@@ -8,7 +8,7 @@ import numpy as np
 
 from streamer.batch import Int64
 from streamer.features.compiled import inlined, kernel, part
-from streamer.features.late import cursor_leaves, cursor_sees
+from streamer.features.late import cursor_leaves, cursor_sees, owe
 from streamer.features.layout import (
     BATCH,
     BEGIN,
@@ -155,11 +155,8 @@ def insert(state: State, plan: Plan, work: Work, slot: int, t: int, bits: int, v
     for a in range(plan.lanes.shape[0]):
         rows[row + lanes + a] = work.totals[a]
         state.headers[h + TOTALS + a] += work.own[a]
-    x = after
-    while x != 0:
-        for a in range(plan.lanes.shape[0]):
-            rows[x + lanes + a] += work.own[a]
-        x = links[2 * x + NEXT]
+    if after != 0:
+        owe(plan, work, slot)
     clock = state.headers[h + CLOCK]
     for e in range(plan.edges.shape[0]):
         if t > clock - plan.edges[e] and numbers[g + plan.shape.edge_links + e] == after:
@@ -213,6 +210,7 @@ def trim(state: State, plan: Plan, work: Work, slot: int) -> None:
     limit = min(rows[numbers[g + NEWEST]], state.meta[HORIZON]) - plan.shape.retention
     chunk = numbers[g + FIRST_CHUNK]
     while chunk != numbers[g + LAST_CHUNK] and rows[chunk + CHUNK_LATEST] <= limit:
+        cursor_leaves(state, plan, work, slot, chunk)
         for j in range(CHUNK_ROWS):
             row = chunk + CHUNK_HEADER + j * plan.shape.row
             before, after = links[2 * row + PREVIOUS], links[2 * row + NEXT]
@@ -231,7 +229,6 @@ def trim(state: State, plan: Plan, work: Work, slot: int) -> None:
             numbers[g + CHANGED_FROM] = following
         if numbers[g + HEAD_CHUNK] == chunk:
             numbers[g + HEAD_CHUNK] = following
-        cursor_leaves(plan, work, slot, chunk)
         _free_chunk(state, chunk)
         if numbers[g + CUT] == QUEUED:
             state.meta[DIRTY_WORDS] -= plan.shape.chunk

@@ -20,7 +20,7 @@ import numpy as np
 from streamer.batch import Bool, Float64, Int64
 from streamer.features.answers import answer, answer_nothing
 from streamer.features.compiled import inlined, kernel
-from streamer.features.late import forget_cursors, recall
+from streamer.features.late import leave_cursors, recall, settle
 from streamer.features.layout import (
     BITS,
     CLOCK,
@@ -150,7 +150,6 @@ def step(
     """
     answers = out.shape[0] > 0
     collects = answers and plan.collected.shape[0] > 0
-    forget_cursors(work)
     for i in range(begin, slots.shape[0]):
         _fetch(state, plan, slots, i)
         slot = np.int64(slots[i])
@@ -161,6 +160,7 @@ def step(
                 collect_nothing(plan, work, i - begin)
             continue
         if collects and not has_room(state, plan, work, slot, i - begin):
+            leave_cursors(state, plan, work)
             return i
         t = times[i]
         mine = bits[i]
@@ -170,6 +170,7 @@ def step(
             recall(state, plan, work, slot, t)
             recall_lists(state, plan, work, slot, t)
         else:
+            settle(state, plan, work, slot)
             _advance(state, plan, work, slot, t)
         own_part(plan, work, t, mine, values, i)
         for d in range(plan.distincts.shape[0]):
@@ -187,4 +188,5 @@ def step(
         if live[i]:
             insert(state, plan, work, slot, t, mine, values, i)
             trim(state, plan, work, slot)
+    leave_cursors(state, plan, work)
     return slots.shape[0]
