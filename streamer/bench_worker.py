@@ -12,13 +12,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from streamer.errors import ConfigError, StreamerError
 
 WARM_SHARE = 0.1
 """The first part of the payments, not counted: caches and kernels warm up."""
+
+FULL_SHARE, DRY_SHARE = 0.2, 0.95
+"""Of a chain of stages, the parts answered when all have work, and taken in when first partitions are dry."""
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _LOOK_S = 0.25
@@ -160,7 +163,9 @@ def throughput_of_all(
     """The same of workers that share partitions, to which `fill` sends so many more payments.
 
     They stand still while all but the first are sent: sending costs them no time, and none is ahead of the
-    others before these have their share. It has to be over before the group gives them up.
+    others before these have their share. It has to be over before the group gives them up. Counted is what is
+    answered while all stages have work: from when some have passed them all until partitions run dry. Where
+    that never is, for there are too few, it is all that was sent meanwhile.
     """
     watched = _broker_process(broker)
     while not all(worker.ready() for worker in workers):
@@ -169,19 +174,20 @@ def throughput_of_all(
     fill(warm)
     while _look(workers, watched).answered < warm:
         time.sleep(_LOOK_S)
-    start = _look(workers, watched)
     _signal(workers, signal.SIGSTOP)
     try:
         fill(payments - warm)
-        stopped = _look([], watched)
     finally:
         _signal(workers, signal.SIGCONT)
-    start = replace(start, seconds=stopped.seconds, broker=stopped.broker)
-    end = start
-    while end.answered < payments:
+    looks = [_look(workers, watched)]
+    while looks[-1].answered < payments:
         time.sleep(_LOOK_S)
-        end = _look(workers, watched)
-    return {"payments": payments, **_between(start, end, payments - warm)}
+        looks.append(_look(workers, watched))
+    start = next(one for one in looks if one.answered >= payments * FULL_SHARE)
+    end = next((one for one in reversed(looks) if one.taken <= payments * DRY_SHARE), looks[0])
+    if end.answered <= start.answered:
+        start, end = looks[0], looks[-1]
+    return {"payments": payments, **_between(start, end, round(end.answered - start.answered))}
 
 
 def _signal(workers: Sequence[BenchWorker], number: signal.Signals) -> None:
