@@ -80,7 +80,7 @@ class _Payments:
             return Sent(self.now, b"%d" % number if value is None or number % 2 else None, value)
         if kind < 0.01 and self.sent:
             event = self._again()
-        elif kind < 0.0105 and self._times[:1] < [self.now - 2 * DAY]:
+        elif kind < 0.0105 and self._times and self._times[0] < self.now - 2 * DAY:
             event = self._once_more(number)
         else:
             event = self._new(number)
