@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 BATCHES = 3
 """Of a partition, fetched and not yet processed. With several shards no more than one: what comes meanwhile
 is in the next, which is the larger the more there is to do, and a step costs much less a row then. Payments
-are not taken in larger batches all the same: partitions get ahead of each other by them, and what comes out
-of the order of time is slower to count (4,000 instead of 1,000 halved what two workers do)."""
+are not taken in larger batches all the same, by which partitions get ahead of each other: with 2,000 instead
+of 1,000 two workers did 19,100 payments a second instead of 22,300."""
 
 WAITING = 2
 """With several shards, batches left of a round when the next one is asked for: as long as a broker takes."""

@@ -229,7 +229,9 @@ class Committer:
             faults.reach("commit.confirmed")
             began = self._clock()
             if self._changelog is not None:
-                await self._changelog.commit(writes, self._group_offsets(writes), self._group)
+                # Where outputs go in transactions the group's offsets become visible with them.
+                offsets = None if self._transactions is None else positions_of(writes.progress)
+                await self._changelog.commit(writes, offsets, self._group)
                 faults.reach("commit.logged")
             self._store.commit(writes)
             faults.reach("commit.written")
@@ -239,10 +241,6 @@ class Committer:
         await self._sync(force=sync)
         async with self.committed:
             self.committed.notify_all()
-
-    def _group_offsets(self, writes: WriteSet) -> Mapping[Position, int] | None:
-        """The offsets that become visible with the outputs, where these go in transactions."""
-        return None if self._transactions is None else positions_of(writes.progress)
 
     async def _confirm(self, deliveries: list[Awaitable[Delivered]]) -> list[Delivered]:
         """Wait until all are delivered; raises `StreamerError` where one is not.

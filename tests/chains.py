@@ -63,6 +63,7 @@ class Log:
             [one[2] for one in found],
             [one[3] for one in found],
             0,
+            more=start + most < self.end(topic, partition),
         )
 
     def end(self, topic: str, partition: int) -> int:
@@ -216,14 +217,13 @@ class Job:
     def run_stages(self) -> None:
         """Until the stages have read all that was sent to them; no payments."""
         while ready := [
-            (worker, topic) for worker in self.workers for topic in worker.waiting() if topic != self._given
+            (worker, topic)
+            for worker in self.workers
+            for topic in worker.waiting()
+            if topic != worker.shard.chain.payments
         ]:
             for worker, topic in ready:
                 self._send(worker.process(topic, 1 << 30))
-
-    @property
-    def _given(self) -> str:
-        return self.workers[0].shard.chain.payments
 
     def _send(self, answer: Answer, *, torn: bool = False) -> None:
         """Send an answer; `torn`: of every batch only some first records."""

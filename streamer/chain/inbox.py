@@ -51,6 +51,11 @@ class Inbox:
         """
         return min((clock for _, clock in self._heard.get(self._stage.before, {}).values()), default=0)
 
+    @property
+    def pace(self) -> int:
+        """How far the slowest entry has come that has more to read (event time, ms); 0 where none has."""
+        return self.paces.slowest
+
     def receive(self, records: Records) -> tuple[list[Part], list[str]]:
         """The new rows, those of payments joined as far as no fraud stands between; and what is unreadable.
 

@@ -28,7 +28,7 @@ class Outlet:
         """The fields of payments that choose a partition."""
         return ("payment_id", *self._to.keys)
 
-    def send(self, rows: Rows, payments: PaymentBatch, clock: int, pace: int = 0) -> list[Outgoing]:
+    def send(self, rows: Rows, payments: PaymentBatch, clock: int, pace: int) -> list[Outgoing]:
         """The messages of these rows, which are those `payments`; `clock` and `pace` as in `wire.Head`."""
         partition, keyed = self._partition(payments)
         if not keyed.all():

@@ -105,8 +105,11 @@ class Shard:
             topology, self._topics.payments, inboxes[score.name], score, recognition, self._scoring
         )
         self._score.greatest = dict(progress.greatest)
+        spilled = store.first(BLOCKS) is not None
         self._counts = {
-            stage.name: Count(stage, inboxes[stage.name], self._features(stage, store), outlets[stage.name])
+            stage.name: Count(
+                stage, inboxes[stage.name], self._features(stage, store, spilled=spilled), outlets[stage.name]
+            )
             for stage in counting
         }
         self._inboxes = inboxes
@@ -271,13 +274,13 @@ class Shard:
         """By partition of the payments: of its own at the entry, of the others as they are scored."""
         return {**self._score.greatest, **self._punctuality.greatest}
 
-    def _features(self, stage: Stage, store: Store) -> Features:
+    def _features(self, stage: Stage, store: Store, *, spilled: bool) -> Features:
         return Features(
             stage.entities,
             memory_budget=self._budget,
             allowed_lateness=self.settings.events.allowed_lateness,
             blocks=Blocks(store),
-            spilled=store.first(BLOCKS) is not None,
+            spilled=spilled,
             next_number=store.progress.commits,
         )
 

@@ -42,7 +42,7 @@ class Entry:
         self._codec = codec
         self._punctuality = punctuality
         self._outlet = outlet
-        self.pace = pace
+        self._pace = pace
 
     def process(self, records: Records, answer: Answer) -> None:
         """Take payment records in."""
@@ -64,7 +64,7 @@ class Entry:
             [(values[index] or b"")[:RECEIVED_READ] for index in payments.index.tolist()],
         )
         clock = self._punctuality.greatest[records.partition]
-        pace = self.pace.take(payments.event_time, more=records.more)
+        pace = self._pace.take(payments.event_time, more=records.more)
         answer.forwarded += self._outlet.send(rows, payments, clock, pace)
 
 
@@ -108,8 +108,8 @@ class Identify:
                 converted = convert(self._rates, payments)
                 answer.unrated += converted.unrated
                 column = as_column(self._rates, payments, converted.others)
-                rows, inbox = rows.without_received().having(converted=column), self.inbox
-                answer.forwarded += self._outlet.send(rows, payments, inbox.clock, inbox.paces.slowest)
+                rows = rows.without_received().having(converted=column)
+                answer.forwarded += self._outlet.send(rows, payments, self.inbox.clock, self.inbox.pace)
 
 
 class Count:
@@ -136,8 +136,8 @@ class Count:
                 continue
             counted = from_column(payments, rows.number("converted"))
             features = self.features.update(counted, None, self.number)
-            rows, inbox = rows.counted(features), self.inbox
-            answer.forwarded += self._outlet.send(rows, payments, inbox.clock, inbox.paces.slowest)
+            rows = rows.counted(features)
+            answer.forwarded += self._outlet.send(rows, payments, self.inbox.clock, self.inbox.pace)
 
 
 class Score:

@@ -122,7 +122,7 @@ def _row_key(out: Bytes, at: int, entity: int, index: Index, slot: int, block: i
 
 
 @kernel
-def row_keys(index: Index, slots: Int32, entity: int, block: int, ends: Int64, out: Bytes) -> None:
+def write_row_keys(index: Index, slots: Int32, entity: int, block: int, ends: Int64, out: Bytes) -> None:
     """Write the row key of one block of each key, from ends[i] on; `out` has 8 bytes more."""
     for i in range(slots.shape[0]):
         _row_key(out, ends[i], entity, index, np.int64(slots[i]), block)

@@ -11,8 +11,8 @@ from streamer.features.blocks import (
     FOREIGN,
     HEAD,
     ROW_KEY_BYTES,
-    row_keys,
     unpack,
+    write_row_keys,
 )
 from streamer.features.changed import ChangedKeys
 from streamer.features.collected import Collector
@@ -226,7 +226,7 @@ class EntityTable:
         ends = np.zeros(len(slots) + 1, np.int64)
         np.cumsum(lengths + ROW_KEY_BYTES, out=ends[1:])
         out = np.empty(ends[-1] + 8, np.uint8)
-        row_keys(self._index, slots, self._compiled.identity, HEAD, ends, out)
+        write_row_keys(self._index, slots, self._compiled.identity, HEAD, ends, out)
         data = out.tobytes()
         keys = [data[begin:end] for begin, end in pairwise(ends.tolist())]
         found = find_blocks(self._blocks, keys, self.name)

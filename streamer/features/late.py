@@ -31,20 +31,30 @@ from streamer.features.layout import (
     State,
     Work,
 )
-from streamer.features.occurrences import EARLIER, LATER
+from streamer.features.occurrences import EARLIER, LATER, is_new
+
+
+@inlined
+def _behind(state: State, g: int, row: int) -> int:
+    """The row behind this one, or a key's first; 0 where there is none."""
+    return np.int64(state.links[2 * row + NEXT] if row != 0 else state.numbers[g + OLDEST])
+
+
+@part
+def _pay(state: State, plan: Plan, work: Work, c: int, stop: int) -> None:
+    """Add what is owed to the rows behind a cursor, up to the row `stop`, or to all where it is 0."""
+    g = 2 * work.cursors[c, CURSOR_SLOT] * plan.shape.header
+    x = _behind(state, g, work.cursors[c, CURSOR_AT])
+    while x != stop:
+        for a in range(plan.lanes.shape[0]):
+            state.rows[x + plan.shape.lanes + a] += work.cursor_owed[c, a]
+        x = np.int64(state.links[2 * x + NEXT])
 
 
 @part
 def _settle(state: State, plan: Plan, work: Work, c: int) -> None:
-    """Add what is owed to the rows behind a cursor."""
-    rows, links = state.rows, state.links
-    x = work.cursors[c, CURSOR_AT]
-    first = state.numbers[2 * work.cursors[c, CURSOR_SLOT] * plan.shape.header + OLDEST]
-    x = np.int64(links[2 * x + NEXT] if x != 0 else first)
-    while x != 0:
-        for a in range(plan.lanes.shape[0]):
-            rows[x + plan.shape.lanes + a] += work.cursor_owed[c, a]
-        x = np.int64(links[2 * x + NEXT])
+    """Add what is owed to all rows behind a cursor."""
+    _pay(state, plan, work, c, 0)
     work.cursors[c, CURSOR_OWES] = 0
     work.cursor_owed[c] = 0
 
@@ -97,7 +107,7 @@ def recall(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
     else:
         _go_on(state, plan, work, g, clock, last, t)
         if work.cursors[c, CURSOR_OWES]:
-            _pay(state, plan, work, c, g, last)
+            _pay(state, plan, work, c, work.place[1])
     after = work.place[1]
     for a in range(plan.lanes.shape[0]):
         if after != 0:
@@ -117,8 +127,7 @@ def recall(state: State, plan: Plan, work: Work, slot: int, t: int) -> None:
 def _go_back(state: State, plan: Plan, work: Work, g: int, clock: int, last: int, t: int) -> None:
     """From a known time to an earlier one; `last` is the last row of that time."""
     rows, links, newest = state.rows, state.links, np.int64(state.numbers[g + NEWEST])
-    x = last
-    after = np.int64(links[2 * last + NEXT] if last != 0 else state.numbers[g + OLDEST])
+    x, after = last, _behind(state, g, last)
     while x != 0 and rows[x] > t:
         after = x
         x = np.int64(links[2 * x + PREVIOUS])
@@ -159,7 +168,7 @@ def _go_back(state: State, plan: Plan, work: Work, g: int, clock: int, last: int
 def _go_on(state: State, plan: Plan, work: Work, g: int, clock: int, last: int, t: int) -> None:
     """From a known time to one at or after it, over rows that are there already."""
     rows, links = state.rows, state.links
-    first = np.int64(links[2 * last + NEXT] if last != 0 else state.numbers[g + OLDEST])
+    first = _behind(state, g, last)
     x, after = last, first
     while after != 0 and rows[after] <= t:
         x = after
@@ -194,36 +203,20 @@ def _go_on(state: State, plan: Plan, work: Work, g: int, clock: int, last: int, 
         work.counts[s] = count
 
 
-@part
-def _pay(state: State, plan: Plan, work: Work, c: int, g: int, last: int) -> None:
-    """Add what is owed to the rows that the cursor passes."""
-    rows, links = state.rows, state.links
-    x = np.int64(links[2 * last + NEXT] if last != 0 else state.numbers[g + OLDEST])
-    while x != work.place[1]:
-        for a in range(plan.lanes.shape[0]):
-            rows[x + plan.shape.lanes + a] += work.cursor_owed[c, a]
-        x = np.int64(links[2 * x + NEXT])
-
-
 @inlined
 def cursor_sees(state: State, plan: Plan, work: Work, slot: int, row: int, bits: int) -> None:
     """Let a key's cursor see a row that has been put between its neighbours, not yet among its values."""
     c = slot % CURSORS
     if work.cursors[c, CURSOR_SLOT] == slot:
-        rows, t, clock = state.rows, state.rows[row], work.cursors[c, CURSOR_CLOCK]
+        t, clock = state.rows[row], work.cursors[c, CURSOR_CLOCK]
         if t <= clock and work.cursors[c, CURSOR_AT] == work.place[0]:
             work.cursors[c, CURSOR_AT] = row
         for e in range(plan.edges.shape[0]):
             if t > clock - plan.edges[e] and work.cursor_edges[c, e] == work.place[1]:
                 work.cursor_edges[c, e] = row
         for s in range(plan.spans.shape[0]):
-            d, right = plan.spans[s, 0], plan.spans[s, 2]
-            start = clock - plan.edges[plan.spans[s, 1]]
-            end = clock if right == NOW else clock - plan.edges[right]
-            if (bits >> plan.distincts[d, 1]) & 1 and start < t <= end:
-                x, y = work.before[d], work.after[d]
-                if (x == 0 or rows[x] <= start) and (y == 0 or rows[y] > end):
-                    work.cursor_counts[c, s] += 1
+            if is_new(state, plan, work, s, clock, t, bits):
+                work.cursor_counts[c, s] += 1
 
 
 @inlined

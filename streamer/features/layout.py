@@ -206,6 +206,8 @@ class State(NamedTuple):
 
 
 CURSORS: Final = 64
+"""Of one table; a key has that of its slot modulo so many."""
+
 CURSOR_SLOT, CURSOR_CLOCK, CURSOR_AT, CURSOR_OWES = range(4)
 NO_CURSOR: Final = (-1, 0, 0, 0)
 

@@ -47,27 +47,32 @@ from streamer.features.wide import cube_limb, decayed_limb
 
 
 @inlined
+def _lane_before(state: State, plan: Plan, work: Work, row: int, lane: int) -> int:
+    """A lane before a row; up to the payment where there is none, or it is the one behind the payment.
+
+    What that one has in its lanes may not be what it should yet, see `late`.
+    """
+    if row == 0 or row == work.place[1]:
+        return work.totals[lane]
+    return state.rows[row + plan.shape.lanes + lane]
+
+
+@inlined
 def measure(
     state: State, plan: Plan, work: Work, slot: int, t: int, bits: int, values: Int64, i: int
 ) -> None:
     """Write the measures of a payment from what was before it and its own part."""
     rows, out = state.rows, work.measures
-    lanes = plan.shape.lanes
-    # The lanes of a row behind a late payment may not be what they should be yet, see `late`.
-    after = work.place[1]
     for m in range(plan.measures.shape[0]):
         kind, subject, left, right = (
             plan.measures[m, 0], plan.measures[m, 1], plan.measures[m, 2], plan.measures[m, 3],
         )  # fmt: skip
         joins = right == NOW and plan.measures[m, 4] == 0
         if kind == MEASURE_LANE:
-            x = work.edges[left]
-            base = work.totals[subject] if x == 0 or x == after else rows[x + lanes + subject]
+            base = _lane_before(state, plan, work, work.edges[left], subject)
             top = work.totals[subject]
             if right != NOW:
-                y = work.edges[right]
-                if y != 0 and y != after:
-                    top = rows[y + lanes + subject]
+                top = _lane_before(state, plan, work, work.edges[right], subject)
             elif joins:
                 top += work.own[subject]
             out[m] = top - base
@@ -155,10 +160,7 @@ def _rarer(
                 best = t - rows[x]
         return best
     if kind == MEASURE_SESSION_LANE:
-        x = work.sessions[plan.measures[m, 5]]
-        # As in `measure`.
-        after = work.place[1]
-        base = work.totals[subject] if x == 0 or x == after else rows[x + plan.shape.lanes + subject]
+        base = _lane_before(state, plan, work, work.sessions[plan.measures[m, 5]], subject)
         return work.totals[subject] - base + (0 if before else work.own[subject])
     if kind == MEASURE_SESSION_AGE:
         x = work.sessions[plan.measures[m, 5]]

@@ -24,6 +24,7 @@ from streamer.features.layout import (
     MAP_SPAN,
     MAPPED,
     NEWEST,
+    NOW,
     PREVIOUS,
     SLOT,
     Plan,
@@ -37,6 +38,18 @@ SEARCHED: Final = 16
 EARLIER: Final = 0
 LATER: Final = 1
 CHAIN: Final = 2
+
+
+@inlined
+def is_new(state: State, plan: Plan, work: Work, s: int, clock: int, t: int, bits: int) -> bool:
+    """Whether the value of a payment at time t is one more in span s of a key at time `clock`."""
+    d, right = plan.spans[s, 0], plan.spans[s, 2]
+    start = clock - plan.edges[plan.spans[s, 1]]
+    end = clock if right == NOW else clock - plan.edges[right]
+    if not (bits >> plan.distincts[d, 1]) & 1 or not start < t <= end:
+        return False
+    x, y = work.before[d], work.after[d]
+    return (x == 0 or state.rows[x] <= start) and (y == 0 or state.rows[y] > end)
 
 
 @part

@@ -1,6 +1,6 @@
 """The kernels of rows: they are put in their place, trimmed, and given back with their key."""
 
-# ruff: noqa: C901, PLR0912, PLR0913, PLR0915, PLR0917, SIM102 - a kernel is one flat loop over arrays it is given
+# ruff: noqa: C901, PLR0912, PLR0913, PLR0917, SIM102 - a kernel is one flat loop over arrays it is given
 # mypy: disable-error-code="arg-type,assignment,return-value,no-any-return"
 # (numpy's integers and Python's are the same to numba)
 
@@ -58,7 +58,7 @@ from streamer.features.layout import (
     Work,
 )
 from streamer.features.lists import enter, leave, mend_gaps, mend_sessions
-from streamer.features.occurrences import link_occurrence, map_key, unlink_occurrence, unmap_key
+from streamer.features.occurrences import is_new, link_occurrence, map_key, unlink_occurrence, unmap_key
 from streamer.features.tallies import clear_tallies, tally_enter
 
 
@@ -162,13 +162,8 @@ def insert(state: State, plan: Plan, work: Work, slot: int, t: int, bits: int, v
         if t > clock - plan.edges[e] and numbers[g + plan.shape.edge_links + e] == after:
             numbers[g + plan.shape.edge_links + e] = row
     for s in range(plan.spans.shape[0]):
-        d, right = plan.spans[s, 0], plan.spans[s, 2]
-        start = clock - plan.edges[plan.spans[s, 1]]
-        end = clock if right == NOW else clock - plan.edges[right]
-        if (bits >> plan.distincts[d, 1]) & 1 and start < t <= end:
-            x, y = work.before[d], work.after[d]
-            if (x == 0 or rows[x] <= start) and (y == 0 or rows[y] > end):
-                numbers[g + plan.spans[s, 3]] += 1
+        if is_new(state, plan, work, s, clock, t, bits):
+            numbers[g + plan.spans[s, 3]] += 1
     cursor_sees(state, plan, work, slot, row, bits)
     for d in range(plan.distincts.shape[0]):
         if (bits >> plan.distincts[d, 1]) & 1:

@@ -1,13 +1,13 @@
 """Entries that have old payments to read stay together in event time; where they come live nobody waits."""
 
 import random
-from dataclasses import replace
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
+from streamer.batch import Int64
 from streamer.chain.pace import BATCHES, PATIENCE_S, Heard, Pace
 from tests.chains import Job, Log, Worker
 from tests.test_engine import HOUR, NOW, payment
@@ -29,7 +29,7 @@ class Now:
         return self.seconds
 
 
-def hour(number: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def hour(number: int) -> Int64:
     """Event times of a batch, in the order of a hash."""
     return np.random.default_rng(number).permutation(NOW + number * HOUR + STEP * np.arange(BATCH))
 
@@ -103,14 +103,10 @@ def test_shards_hear_of_each_other(tmp_path: Path, log: Log) -> None:
     """Through the stages between; the one that has read on waits until the other has come as far."""
     job = Job(tmp_path, TOPOLOGY, SETTINGS, log, random.Random(1), rates=RATES)
     fast, slow = job.workers
-    given = fast.shard.chain.topics[0]
 
     def read(worker: Worker, batches: int) -> None:
         for _ in range(batches):
-            start = worker.shard.positions.get((given, worker.number), 0)
-            records = log.read(given, worker.number, start, BATCH)
-            more = log.end(given, worker.number) > records.offsets[-1] + 1
-            for outgoing in worker.shard.process(replace(records, more=more)).forwarded:
+            for outgoing in worker.process("payments", BATCH).forwarded:
                 log.send(outgoing)
         job.run_stages()
 

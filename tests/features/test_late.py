@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from streamer.batch import Float64
 from streamer.features.aggregates import (
     count,
     decayed_total,
@@ -64,7 +65,7 @@ def runs(draws: random.Random, n: int, cards: int) -> list[Event]:
     return found[:n]
 
 
-def answers(stream: list[Event], size: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def answers(stream: list[Event], size: int) -> Float64:
     """The features, by batches of so many."""
     features = Features([CARD], memory_budget=1 << 20, allowed_lateness=LATENESS, blocks=Blocks())
     return np.concatenate(
