@@ -219,6 +219,8 @@ def test_a_stale_holder_is_fenced(place: Place, attempt: Attempt, caplog: pytest
         await new.stop()
         gc.collect()
 
+    gc.collect()
+    caplog.clear()  # of what other tests have left behind
     asyncio.run(scenario())
     gc.collect()
     assert "never retrieved" not in caplog.text
